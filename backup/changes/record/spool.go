@@ -1,0 +1,174 @@
+package record
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"etcd-steward/backup/repo"
+	"etcd-steward/backup/store"
+	"etcd-steward/internal/atomicfile"
+)
+
+// A file of the spool folder is called <timeline>~<segment's name>~<SHA-256 of its bytes>; it appears whole or not at all.
+const (
+	spoolSeparator = "~"
+	tempPrefix     = ".record-tmp-"
+	damagedEnding  = ".damaged"
+)
+
+// openQueue makes the spool folder and takes over what is in it.
+func openQueue(dir string, limit int64, log *slog.Logger) (*queue, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make spool folder: %w", err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read spool folder: %w", err)
+	}
+	q := &queue{dir: dir, max: limit, log: log, changed: make(chan struct{})}
+	for _, f := range files {
+		if strings.HasPrefix(f.Name(), tempPrefix) {
+			// What a killed process was writing.
+			if err := os.Remove(filepath.Join(dir, f.Name())); err != nil {
+				return nil, fmt.Errorf("clean spool folder: %w", err)
+			}
+			continue
+		}
+		s, err := readSpooled(dir, f)
+		if err != nil {
+			log.Warn("the spool folder holds what is no segment", "file", f.Name(), "error", err)
+			continue
+		}
+		q.items = append(q.items, s)
+		q.count(s, 1)
+	}
+	slices.SortFunc(q.items, func(a, b *sealed) int {
+		if a.seg.Timeline != b.seg.Timeline {
+			return strings.Compare(a.seg.Timeline.String(), b.seg.Timeline.String())
+		}
+		return int(a.seg.First - b.seg.First)
+	})
+	return q, nil
+}
+
+// close brings what is still in memory to the spool folder.
+func (q *queue) close() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, s := range q.items {
+		if s.data == nil {
+			continue
+		}
+		if err := q.save(s); err != nil {
+			return fmt.Errorf("segment %s is lost, unless etcd still has it when recording goes on: neither the store nor the spool folder takes it: %w", s.seg.Key, err)
+		}
+	}
+	return nil
+}
+
+func spooledName(s *sealed) string {
+	t, name := filepath.Split(strings.ReplaceAll(s.seg.Key, "/changes/", "/"))
+	return strings.Join([]string{strings.TrimSuffix(t, "/"), name, hex.EncodeToString(s.sum[:])}, spoolSeparator)
+}
+
+// writeSpooled makes a segment's file, durable.
+func writeSpooled(dir string, s *sealed) (string, error) {
+	path := filepath.Join(dir, spooledName(s))
+	f, err := os.CreateTemp(dir, tempPrefix)
+	if err != nil {
+		return "", fmt.Errorf("spool segment: %w", err)
+	}
+	_, err = f.Write(s.data)
+	if err == nil {
+		err = atomicfile.Commit(f, path, true)
+	}
+	if err != nil {
+		_ = f.Close()
+		_ = os.Remove(f.Name())
+		return "", fmt.Errorf("spool segment: %w", err)
+	}
+	return path, nil
+}
+
+// readSpooled believes a file's name; the upload compares its bytes with the hash in it.
+func readSpooled(dir string, f os.DirEntry) (*sealed, error) {
+	parts := strings.Split(f.Name(), spoolSeparator)
+	if len(parts) != 3 {
+		return nil, errors.New("not a spooled segment's name")
+	}
+	seg, err := repo.ParseSegmentKey(parts[0] + "/changes/" + parts[1])
+	if err != nil {
+		return nil, err
+	}
+	s := &sealed{seg: seg, path: filepath.Join(dir, f.Name())}
+	if n, err := hex.Decode(s.sum[:], []byte(parts[2])); err != nil || n != sha256.Size {
+		return nil, errors.New("not a hash")
+	}
+	info, err := f.Info()
+	if err != nil {
+		return nil, err
+	}
+	s.seg.Size = info.Size()
+	return s, nil
+}
+
+// source gives the segment's bytes for an upload; close ends it.
+func (s *sealed) source() (src store.Source, closer io.Closer, err error) {
+	src = store.Source{Size: s.seg.Size, SHA256: s.sum}
+	if s.data != nil {
+		src.Reader = bytes.NewReader(s.data)
+		return src, io.NopCloser(nil), nil
+	}
+	f, err := os.Open(s.path)
+	if err != nil {
+		return src, nil, fmt.Errorf("read spooled segment: %w", err)
+	}
+	src.Reader = f
+	return src, f, nil
+}
+
+// intact says whether the segment's file still is what was written; when it cannot be read, that is not known, and it is.
+func (s *sealed) intact() bool {
+	if s.path == "" {
+		return true
+	}
+	f, err := os.Open(s.path)
+	if err != nil {
+		return true
+	}
+	defer func() { _ = f.Close() }()
+	sum := sha256.New()
+	n, err := io.Copy(sum, f)
+	return err != nil || n == s.seg.Size && [sha256.Size]byte(sum.Sum(nil)) == s.sum
+}
+
+// drop removes a segment's file, if it has one.
+func drop(path string) error {
+	if path == "" {
+		return nil
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("remove spooled segment: %w", err)
+	}
+	return nil
+}
+
+// setAside renames a file that is not what was written, so that a person can look at it.
+func (s *sealed) setAside() error {
+	if s.path == "" {
+		return nil
+	}
+	if err := os.Rename(s.path, s.path+damagedEnding); err != nil {
+		return fmt.Errorf("set a damaged segment aside: %w", err)
+	}
+	return nil
+}
