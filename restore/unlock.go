@@ -1,0 +1,77 @@
+package restore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"filippo.io/age"
+
+	"etcd-steward/backup/repo"
+	"etcd-steward/backup/repo/envelope"
+	"etcd-steward/internal/fail"
+)
+
+// headMax is how much of an object is read to see who can open it. It holds an age header of 40 post-quantum recipients, or of 600 others; a longer one is left
+// to the fetch.
+const headMax = 64 << 10
+
+// tryIdentities opens the header of an encrypted object, so that a wrong identity is found while etcd may still run.
+func (p *Plan) tryIdentities(ctx context.Context, m *repo.Manifest) error {
+	o := p.options
+	if !m.Object.Encrypted() {
+		return nil
+	}
+	if len(o.Identities) == 0 {
+		return fail.Hint(fmt.Errorf("backup %s is encrypted to %v, and there is no identity to open it with", m.ID, m.Object.Recipients), "give the age identity file with --identity")
+	}
+	head, err := readHead(ctx, o.Repo, m)
+	if err != nil {
+		return wanting(fmt.Errorf("read the head of backup %s: %w", m.ID, err), damagedHint)
+	}
+	unread := bytes.NewReader(head)
+	_, err = age.Decrypt(unread, o.Identities...)
+	var noMatch *age.NoIdentityMatchError
+	matched := !errors.As(err, &noMatch)
+	switch {
+	case err == nil:
+		return nil
+	case !matched && !holdsRecipient(m.Object.Recipients, o.Identities):
+		from := "given"
+		if o.IdentitiesFrom != "" {
+			from = "in " + o.IdentitiesFrom
+		}
+		return fail.Hint(fmt.Errorf("backup %s is encrypted to %s: %w: none of the identities %s matches", m.ID, strings.Join(m.Object.Recipients, ", "), envelope.ErrNoIdentity, from),
+			"give the secret key that belongs to one of these public keys: --identity FILE (age-keygen -y FILE shows its public key)")
+	case matched && unread.Len() == 0 && len(head) == headMax: // the header goes on beyond the head
+		return nil
+	}
+	return wanting(fmt.Errorf("backup %s: %w: age header: %w", m.ID, envelope.ErrDamaged, err), damagedHint)
+}
+
+func readHead(ctx context.Context, r *repo.Repo, m *repo.Manifest) (head []byte, err error) {
+	length := min(m.Object.Size, headMax)
+	body, err := r.Data(ctx, m, 0, length)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, body.Close()) }()
+	return io.ReadAll(io.LimitReader(body, length))
+}
+
+// holdsRecipient says whether one of the identities belongs to one of the recipients: then it is the header that is wrong.
+func holdsRecipient(recipients []string, identities []age.Identity) bool {
+	return slices.ContainsFunc(identities, func(id age.Identity) bool {
+		switch id := id.(type) {
+		case *age.X25519Identity:
+			return slices.Contains(recipients, id.Recipient().String())
+		case *age.HybridIdentity:
+			return slices.Contains(recipients, id.Recipient().String())
+		}
+		return false
+	})
+}
