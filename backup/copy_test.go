@@ -29,7 +29,7 @@ func open(t *testing.T, st store.Store) *repo.Repo {
 func sameBytes(t *testing.T, a, b string) {
 	t.Helper()
 	n := 0
-	for _, pattern := range []string{"main/repository.json", "main/*/snapshots/*", "main/successors/*", "main/coordination/verified/*"} {
+	for _, pattern := range []string{"main/repository.json", "main/*/snapshots/*/*", "main/successors/*", "main/coordination/verified/*"} {
 		files, err := filepath.Glob(filepath.Join(a, pattern))
 		if err != nil {
 			t.Fatal(err)
@@ -161,7 +161,7 @@ func TestCopyDamaged(t *testing.T) {
 	if err != nil || out.Failed != 1 || out.Copied != 1 {
 		t.Errorf("%+v, %v", out, err)
 	}
-	if found, _ := filepath.Glob(filepath.Join(dir, "main", "*", "snapshots", "*"+string(bad.ID)+"*")); len(found) != 0 {
+	if found, _ := filepath.Glob(filepath.Join(dir, "main", "*", "snapshots", "*", "*"+string(bad.ID)+"*")); len(found) != 0 {
 		t.Errorf("%v is there", found)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"os"
+	"path"
 	"strings"
 	"sync"
 	"testing"
@@ -160,11 +161,10 @@ func (r *rig) mustFind(t *testing.T, key, what string) {
 
 // backupOf is the backup that an object belongs to.
 func backupOf(key string) (repo.SnapshotID, bool) {
-	_, name, ok := strings.Cut(key, "/snapshots/")
-	if !ok {
+	if !strings.Contains(key, "/snapshots/") {
 		return "", false
 	}
-	_, id, _ := strings.Cut(name, "-")
+	_, id, _ := strings.Cut(path.Base(key), "-")
 	id, _, _ = strings.Cut(id, ".")
 	return repo.SnapshotID(id), true
 }

@@ -19,7 +19,7 @@ func TestKeys(t *testing.T) {
 	if want := (name{timeline: tl, revision: 0x1f, id: id, manifest: true}); err != nil || n != want {
 		t.Errorf("%+v, %v, want %+v", n, err, want)
 	}
-	if got, want := DataKey(tl, 0x1f, "01JD4T3Q9XKZ4W9E5V2B7M6N8P", true), "cdf818194e3a8c32-12/snapshots/000000000000001f-01JD4T3Q9XKZ4W9E5V2B7M6N8P.db.zst.age"; got != want {
+	if got, want := DataKey(tl, 0x1f, "01JD4T3Q9XKZ4W9E5V2B7M6N8P", true), "cdf818194e3a8c32-12/snapshots/2024-11/000000000000001f-01JD4T3Q9XKZ4W9E5V2B7M6N8P.db.zst.age"; got != want {
 		t.Errorf("DataKey: %s, want %s", got, want)
 	}
 }
@@ -30,7 +30,7 @@ func TestForeignKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, change := range [][2]string{
-		{"-1/", "-0/"}, {"-1/", "-01/"}, {"-1/", "/"}, {"-1/", "-4294967296/"}, {"cdf8", "CDF8"}, {"cdf8", "df8"}, {"/snapshots", "/changes"}, {"/snapshots", "/snapshots/x"},
+		{"-1/", "-0/"}, {"-1/", "-01/"}, {"-1/", "/"}, {"-1/", "-4294967296/"}, {"cdf8", "CDF8"}, {"cdf8", "df8"}, {"/snapshots", "/changes"}, {"/snapshots", "/snapshots/x"}, {"/2024-11/", "/2024-12/"}, {"/2024-11/", "/2024-11-19/"}, {"/2024-11/", "/"},
 		{".json", ".JSON"}, {".json", ""}, {".json", ".json.age"}, {".json", ".db.zst.age.tmp"}, {"-01JD", "-01jd"}, {"-01JD", "-81JD"}, {"-01JD", "_01JD"},
 		{"/0000000000", "/000000000"}, {"/000000000000001f", "/000000000000001F"}, {"/000000000000001f", "/800000000000001f"}, {"cdf8", "/cdf8"},
 	} {

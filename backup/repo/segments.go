@@ -34,7 +34,7 @@ const (
 
 // SegmentKey is the name of a segment's object.
 func SegmentKey(t Timeline, first, last Revision, id SnapshotID, encrypted bool) string {
-	key := fmt.Sprintf("%s/%s/%s-%s-%s%s", t, changesFolder, first.Hex(), last.Hex(), id, segmentEnding)
+	key := fmt.Sprintf("%s/%s/%s/%s-%s-%s%s", t, changesFolder, id.Time().Format(dayLayout), first.Hex(), last.Hex(), id, segmentEnding)
 	if encrypted {
 		key += encryptedAfter
 	}
@@ -44,11 +44,11 @@ func SegmentKey(t Timeline, first, last Revision, id SnapshotID, encrypted bool)
 // ParseSegmentKey reads a key below a timeline's changes folder; anything that SegmentKey would not have made is an error.
 func ParseSegmentKey(key string) (Segment, error) {
 	parts := strings.Split(key, "/")
-	if len(parts) != 3 || parts[1] != changesFolder {
+	if len(parts) != 4 || parts[1] != changesFolder {
 		return Segment{}, fmt.Errorf("object %q: not a segment", key)
 	}
 	s := Segment{Key: key}
-	stem, encrypted := strings.CutSuffix(parts[2], encryptedAfter)
+	stem, encrypted := strings.CutSuffix(parts[3], encryptedAfter)
 	s.Encrypted = encrypted
 	stem, ok := strings.CutSuffix(stem, segmentEnding)
 	fields := strings.Split(stem, "-")
@@ -67,6 +67,9 @@ func ParseSegmentKey(key string) (Segment, error) {
 	}
 	if s.ID, err = ParseSnapshotID(fields[2]); err != nil {
 		return Segment{}, fmt.Errorf("object %q: %w", key, err)
+	}
+	if day := s.ID.Time().Format(dayLayout); parts[2] != day {
+		return Segment{}, fmt.Errorf("object %q: its ID belongs into %s", key, day)
 	}
 	if s.First < 1 || s.Last < s.First {
 		return Segment{}, fmt.Errorf("object %q: it says revisions %d to %d", key, s.First, s.Last)

@@ -33,6 +33,7 @@ func TestSegmentNames(t *testing.T) {
 		"", "x", strings.Replace(good, "/changes/", "/snapshots/", 1), strings.Replace(good, ".age", ".gpg", 1), strings.Replace(good, ".chg", ".db", 1),
 		good + ".age", strings.Replace(good, "-12/", "-0/", 1), strings.Replace(good, "0005-", "0005_", 1), strings.ToUpper(good),
 		repo.SegmentKey(line, 9, 5, id, true), repo.SegmentKey(line, 0, 5, id, true), good[1:], good + "/x", "a/" + good,
+		strings.Replace(good, id.Time().Format("2006-01-02"), "2006-01-02", 1), strings.Replace(good, id.Time().Format("2006-01-02"), id.Time().Format("2006-01"), 1),
 	} {
 		if s, err := repo.ParseSegmentKey(bad); err == nil {
 			t.Errorf("%q was read as %+v", bad, s)

@@ -78,10 +78,10 @@ func as(t *testing.T, s3 *lab.S3, role string, change ...func(*store.Config)) st
 
 const (
 	timeline = "main/0000000000000abc-1/"
-	dataKey  = timeline + "snapshots/000000000000002a-01J0000000000000000000000A.db.zst.age"
-	manifest = timeline + "snapshots/000000000000002a-01J0000000000000000000000A.json"
-	segment  = timeline + "changes/000000000000002b-000000000000002f-01J0000000000000000000000B.chg.zst.age"
-	looseKey = timeline + "snapshots/0000000000000030-01J0000000000000000000000C.db.zst.age" // not locked
+	dataKey  = timeline + "snapshots/2026-11/000000000000002a-01J0000000000000000000000A.db.zst.age"
+	manifest = timeline + "snapshots/2026-11/000000000000002a-01J0000000000000000000000A.json"
+	segment  = timeline + "changes/2026-11-21/000000000000002b-000000000000002f-01J0000000000000000000000B.chg.zst.age"
+	looseKey = timeline + "snapshots/2026-11/0000000000000030-01J0000000000000000000000C.db.zst.age" // not locked
 	plan     = "main/plans/prune-01J0000000000000000000000D.json"
 	probeIn  = "main/coordination/probe"
 )

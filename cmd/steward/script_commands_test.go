@@ -185,7 +185,7 @@ func cmdReseal(ts *testscript.TestScript, _ bool, args []string) {
 func cmdAged(ts *testscript.TestScript, _ bool, args []string) {
 	age, err := time.ParseDuration(args[3])
 	ts.Check(err)
-	found, err := filepath.Glob(filepath.Join(args[1], "*", "snapshots", "*"+args[2]+".json"))
+	found, err := filepath.Glob(filepath.Join(args[1], "*", "snapshots", "*", "*"+args[2]+".json"))
 	ts.Check(err)
 	doc, err := os.ReadFile(found[0])
 	ts.Check(err)
@@ -197,6 +197,7 @@ func cmdAged(ts *testscript.TestScript, _ bool, args []string) {
 	m.Object.Key = repo.DataKey(m.Timeline, m.Database.Revision, m.ID, m.Object.Encrypted())
 	doc, err = repo.EncodeManifest(m)
 	ts.Check(err)
+	ts.Check(os.MkdirAll(filepath.Dir(filepath.Join(args[1], m.Object.Key)), 0o700))
 	ts.Check(os.WriteFile(filepath.Join(args[1], m.Object.Key), data, 0o600))
 	ts.Check(os.WriteFile(filepath.Join(args[1], repo.ManifestKey(m.Timeline, m.Database.Revision, m.ID)), doc, 0o600))
 	ts.Setenv(args[0], string(m.ID))

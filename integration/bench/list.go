@@ -36,7 +36,7 @@ func (b *bench) lists() {
 
 // multiply makes copies of the one backup in the server's folder until there are listObjects objects, an hour apart.
 func (r *rig) multiply() error {
-	found, err := filepath.Glob(filepath.Join(r.s3.Dir, r.s3.Bucket, "lab", "bench", "*", "snapshots", "*.json"))
+	found, err := filepath.Glob(filepath.Join(r.s3.Dir, r.s3.Bucket, "lab", "bench", "*", "snapshots", "*", "*.json"))
 	if err != nil || len(found) != 1 {
 		return fmt.Errorf("found %d manifests, want 1 (%w)", len(found), err)
 	}
@@ -58,6 +58,9 @@ func (r *rig) multiply() error {
 		m.Object.Key = repo.DataKey(m.Timeline, m.Database.Revision, m.ID, false)
 		doc, err := repo.Seal("snapshot", 1, &m)
 		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(base, m.Object.Key)), 0o755); err != nil {
 			return err
 		}
 		if err := os.WriteFile(filepath.Join(base, m.Object.Key), data[:1], 0o644); err != nil {

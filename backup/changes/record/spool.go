@@ -18,9 +18,10 @@ import (
 	"etcd-steward/internal/atomicfile"
 )
 
-// A file of the spool folder is called <timeline>~<segment's name>~<SHA-256 of its bytes>; it appears whole or not at all.
+// A file of the spool folder is called <segment's key, its slashes replaced>~<SHA-256 of its bytes>; it appears whole or not at all.
 const (
 	spoolSeparator = "~"
+	spoolSlash     = "_" // in no key of a segment
 	tempPrefix     = ".record-tmp-"
 	damagedEnding  = ".damaged"
 )
@@ -76,8 +77,7 @@ func (q *queue) close() error {
 }
 
 func spooledName(s *sealed) string {
-	t, name := filepath.Split(strings.ReplaceAll(s.seg.Key, "/changes/", "/"))
-	return strings.Join([]string{strings.TrimSuffix(t, "/"), name, hex.EncodeToString(s.sum[:])}, spoolSeparator)
+	return strings.Join([]string{strings.ReplaceAll(s.seg.Key, "/", spoolSlash), hex.EncodeToString(s.sum[:])}, spoolSeparator)
 }
 
 // writeSpooled makes a segment's file, durable.
@@ -102,15 +102,15 @@ func writeSpooled(dir string, s *sealed) (string, error) {
 // readSpooled believes a file's name; the upload compares its bytes with the hash in it.
 func readSpooled(dir string, f os.DirEntry) (*sealed, error) {
 	parts := strings.Split(f.Name(), spoolSeparator)
-	if len(parts) != 3 {
+	if len(parts) != 2 {
 		return nil, errors.New("not a spooled segment's name")
 	}
-	seg, err := repo.ParseSegmentKey(parts[0] + "/changes/" + parts[1])
+	seg, err := repo.ParseSegmentKey(strings.ReplaceAll(parts[0], spoolSlash, "/"))
 	if err != nil {
 		return nil, err
 	}
 	s := &sealed{seg: seg, path: filepath.Join(dir, f.Name())}
-	if n, err := hex.Decode(s.sum[:], []byte(parts[2])); err != nil || n != sha256.Size {
+	if n, err := hex.Decode(s.sum[:], []byte(parts[1])); err != nil || n != sha256.Size {
 		return nil, errors.New("not a hash")
 	}
 	info, err := f.Info()
