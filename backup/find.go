@@ -30,7 +30,7 @@ func find(r *repo.Repo, c *repo.Catalog, id repo.SnapshotID) (repo.Entry, error)
 	e, ok := c.Find(id)
 	switch {
 	case !ok:
-		return e, fail.Hint(fmt.Errorf("no backup %s in %s", id, r.Store()), "steward backup list --all")
+		return e, fail.New(fail.Wanting, fmt.Errorf("no backup %s in %s", id, r.Store()), "steward backup list --all")
 	case e.Manifest.Key == "":
 		return e, fail.New(fail.Wanting, fmt.Errorf("%s is no backup: its upload has not finished, there is no manifest", id), "choose another one: steward backup list")
 	}

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 
+	"etcd-steward/backup/changes"
+	"etcd-steward/backup/dbfile"
+	"etcd-steward/backup/rebuild"
 	"etcd-steward/backup/repo"
 	"etcd-steward/backup/repo/envelope"
 	"etcd-steward/backup/store"
@@ -27,7 +30,10 @@ func Found(err error) error {
 func findingf(format string, a ...any) error { return &finding{fmt.Errorf(format, a...)} }
 
 // findings are the errors of the rooms below that are findings.
-var findings = []error{repo.ErrDamaged, repo.ErrNoData, repo.ErrNewerFormat, envelope.ErrDamaged, store.NotFound, store.Damaged}
+var findings = []error{
+	repo.ErrDamaged, repo.ErrNoData, repo.ErrNewerFormat, envelope.ErrDamaged, store.NotFound, store.Damaged, dbfile.ErrDamaged,
+	changes.ErrDamaged, changes.ErrNewerFormat, rebuild.ErrContradiction, rebuild.ErrMissing, rebuild.ErrNotProven,
+}
 
 // aboutObject tells a finding from a failure to look: reading one damaged object says nothing about the next, a store that does not
 // answer or a full disk says nothing at all.
