@@ -146,7 +146,7 @@ func TestTwoClusters(t *testing.T) {
 	events := lab.StartEtcd(t, lab.EtcdOptions{UnsafeNoFsync: true})
 	lab.Fill(t, events.Client(t), lab.FillOptions{Keys: 7})
 	d := r.start(settings{name: "a", schedule: "@every 2s", more: fmt.Sprintf(
-		"- name: events\n  endpoints: [%q]\n  snapshot: {schedule: '@every 3s', spool: %s/spool-a}\n  verify: {schedule: never}", events.Endpoint(0), r.dir)})
+		"- name: events\n  endpoints: [%q]\n  snapshot: {schedule: '@every 3s', spool: %s/spool-a}\n  verify: {schedule: never}\n  changes: {enabled: false}", events.Endpoint(0), r.dir)})
 	d.awaitMetric(30*time.Second, "steward_backup_keys", is(200), "cluster=main")
 	d.awaitMetric(30*time.Second, "steward_backup_keys", is(7), "cluster=events")
 	d.awaitReady(30*time.Second, http.StatusOK, "ok")

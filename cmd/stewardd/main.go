@@ -1,5 +1,6 @@
 // Command stewardd takes, prunes and verifies backups of etcd clusters on schedule. It runs on every master and shares the work with
-// the others through the store. It takes its settings from one file and holds no state of its own.
+// the others through the store. It also records every change between the snapshots. It takes its settings
+// from one file, and keeps no state but what was recorded and is not in the store yet.
 package main
 
 import (
@@ -53,7 +54,7 @@ func app(stdout, stderr io.Writer) *cli.App {
 	return &cli.App{
 		Name: "stewardd", Usage: "take, prune and verify backups of etcd on schedule", Version: version.Get().String(),
 		UsageText: "stewardd [--config FILE]\nstewardd check-config [--config FILE]",
-		Description: "SIGHUP reads the configuration again, and keeps the old one when the new one is bad. SIGTERM ends within 30 s.\n" +
+		Description: "SIGHUP reads the configuration again, and keeps the old one when the new one is bad. SIGTERM ends within 35 s.\n" +
 			"The file must belong to root or to the user that runs this, and must not be readable by others.\n" +
 			"Exit codes: 0 stopped as asked, 1 failed, 2 bad configuration or usage, 4 refused as unsafe, 130 interrupted.",
 		Writer: stdout, ErrWriter: stderr, HideHelpCommand: true, HideVersion: true,

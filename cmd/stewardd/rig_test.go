@@ -21,6 +21,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"etcd-steward/backup/repo"
 	"etcd-steward/backup/store"
@@ -48,9 +49,16 @@ type rig struct {
 	s3       *lab.S3
 	identity *age.X25519Identity
 	dir      string
+	cli      *clientv3.Client
 }
 
 func newRig(t *testing.T, s3 lab.S3Options) *rig {
+	t.Helper()
+	return newRigOf(t, s3, lab.EtcdOptions{})
+}
+
+// newRigOf is newRig with another cluster.
+func newRigOf(t *testing.T, s3 lab.S3Options, etcd lab.EtcdOptions) *rig {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("-short: starts a real etcd and a real S3 server")
@@ -60,8 +68,10 @@ func newRig(t *testing.T, s3 lab.S3Options) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, etcd: lab.StartEtcd(t, lab.EtcdOptions{TLS: true, UnsafeNoFsync: true}), s3: lab.StartS3(t, s3), identity: id, dir: t.TempDir()}
-	lab.Fill(t, r.etcd.Client(t), lab.FillOptions{Keys: 200, ValueSize: 100})
+	etcd.TLS, etcd.UnsafeNoFsync = true, true
+	r := &rig{t: t, etcd: lab.StartEtcd(t, etcd), s3: lab.StartS3(t, s3), identity: id, dir: t.TempDir()}
+	r.cli = r.etcd.Client(t)
+	lab.Fill(t, r.cli, lab.FillOptions{Keys: 200, ValueSize: 100})
 	r.write("access", r.s3.Access, 0o600)
 	r.write("secret", r.s3.Secret, 0o600)
 	r.write("identity", id.String(), 0o600)
@@ -89,6 +99,7 @@ type settings struct {
 	prune    string
 	verify   string
 	deep     string
+	changes  string // the block; "" means that no changes are recorded
 	more     string // lines in the cluster's block
 	top      string // lines at the top
 	identity bool
@@ -123,9 +134,10 @@ clusters:
   snapshot: {schedule: "%s", spool: %s/spool-%s, jitter: 0s}
   prune: {schedule: "%s"}
   verify: {schedule: "%s", deep: "%s"}
+  changes: {%s}
 %s
 `, r.s3.Bucket, or(s.prefix, "lab"), r.s3.Endpoint, r.s3.CA.File, r.dir, r.dir, r.identity.Recipient(), identity, s.listen, s.top,
-		endpoints, r.etcd.CA.File, r.etcd.Pair.Cert, r.etcd.Pair.Key, s.schedule, r.dir, s.name, or(s.prune, "never"), or(s.verify, "never"), or(s.deep, "never"), s.more)
+		endpoints, r.etcd.CA.File, r.etcd.Pair.Cert, r.etcd.Pair.Key, s.schedule, r.dir, s.name, or(s.prune, "never"), or(s.verify, "never"), or(s.deep, "never"), or(s.changes, "enabled: false"), s.more)
 	return r.write(s.name+".yaml", text, 0o600)
 }
 
@@ -137,6 +149,7 @@ type stewardd struct {
 	config   string
 	url      string
 	spool    string
+	state    string // systemd's StateDirectory=
 }
 
 // start runs a daemon and waits until it serves its pages.
@@ -153,7 +166,7 @@ func (r *rig) prepare(s settings) *stewardd {
 	if s.listen == "" {
 		s.listen = lab.FreeAddr(r.t)
 	}
-	return &stewardd{t: r.t, settings: s, config: r.config(s), url: "http://" + s.listen, spool: filepath.Join(r.dir, "spool-"+s.name)}
+	return &stewardd{t: r.t, settings: s, config: r.config(s), url: "http://" + s.listen, spool: filepath.Join(r.dir, "spool-"+s.name), state: filepath.Join(r.dir, "state-"+s.name)}
 }
 
 // run starts the process, for the first time or again, and waits until it serves its pages.
@@ -182,7 +195,7 @@ func (d *stewardd) spawn(env ...string) {
 		d.t.Fatal(err)
 	}
 	cmd := exec.Command(self, "--config", d.config)
-	cmd.Env = append(append(os.Environ(), asDaemon+"=1"), env...)
+	cmd.Env = append(append(os.Environ(), asDaemon+"=1", "STATE_DIRECTORY="+d.state), env...)
 	d.Process = lab.Start(d.t, "stewardd-"+d.settings.name, cmd)
 }
 

@@ -76,7 +76,7 @@ func TestUnitSecurity(t *testing.T) {
 func TestUnitAgrees(t *testing.T) {
 	unit := readFile(t, filepath.Join(lab.Root(), "systemd", "stewardd.service"))
 	for _, want := range []string{
-		"--config /etc/steward/steward.yaml\n", "CacheDirectory=steward\n", "Type=notify\n", "ExecReload=/bin/kill -HUP $MAINPID\n", "CapabilityBoundingSet=\n", "User=steward\n",
+		"--config /etc/steward/steward.yaml\n", "CacheDirectory=steward\n", "StateDirectory=steward\n", "Type=notify\n", "ExecReload=/bin/kill -HUP $MAINPID\n", "CapabilityBoundingSet=\n", "User=steward\n",
 	} {
 		if !strings.Contains(unit, want) {
 			t.Errorf("the unit lacks %q", want)

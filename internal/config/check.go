@@ -23,6 +23,7 @@ func (c *Config) check() Problems {
 	for i := range c.Clusters {
 		c.checkConnection(&ps, i)
 		c.checkSnapshot(&ps, i)
+		c.checkChanges(&ps, i)
 		c.checkRetention(&ps, i)
 		c.checkVerify(&ps, i)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -77,6 +78,22 @@ func (c *Config) fileError(field string, err error) error {
 		hint = "run as root, or hand the file to the service with LoadCredential= (see stewardd.service)"
 	}
 	return fail.New(fail.Usage, fmt.Errorf("%s: %s: %w", c.origin(field), field, err), hint)
+}
+
+// Records says whether the daemon records the cluster's changes: with the schedule of snapshots switched off, it is one that prunes or verifies what others
+// back up.
+func (cl *Cluster) Records() bool {
+	return cl.Changes.Enabled && cl.Snapshot.Schedule != schedule.Never
+}
+
+// ChangesDir is the cluster's folder for what was recorded and is not in the store yet. It must outlive a restart, so it is below systemd's StateDirectory=
+// and not where snapshots are spooled.
+func (cl *Cluster) ChangesDir() string {
+	base := "/var/lib/steward"
+	if dir, ok := cl.config.lookup("STATE_DIRECTORY"); ok && dir != "" {
+		base = strings.Split(dir, ":")[0]
+	}
+	return filepath.Join(base, "changes", cl.Name)
 }
 
 // Policy is the cluster's retention.

@@ -67,6 +67,7 @@ type Cluster struct {
 	PasswordFile string    `yaml:"password_file"`
 	DialTimeout  Duration  `yaml:"dial_timeout"`
 	Snapshot     Snapshot  `yaml:"snapshot"`
+	Changes      Changes   `yaml:"changes"`
 	Retention    Retention `yaml:"retention"`
 	Prune        Prune     `yaml:"prune"`
 	Verify       Verify    `yaml:"verify"`
@@ -93,6 +94,15 @@ type Snapshot struct {
 	Spool        string   `yaml:"spool"`
 	StallTimeout Duration `yaml:"stall_timeout"`
 	Retries      int      `yaml:"retries"`
+}
+
+// Changes is how what happens between the snapshots is recorded: how long a change waits at most until it is stored, at which size a segment is stored
+// before, and how much may wait on disk while the store is away. Without a schedule of snapshots nothing is recorded (Cluster.Records).
+type Changes struct {
+	Enabled bool     `yaml:"enabled"`
+	Flush   Duration `yaml:"flush"`
+	Segment Size     `yaml:"segment"`
+	Spool   Size     `yaml:"spool"`
 }
 
 // Retention is what prune keeps: a backup that any of these rules wants is kept.
@@ -135,6 +145,10 @@ var defaults = map[string]string{
 	"clusters[].snapshot.member":        "any",
 	"clusters[].snapshot.stall_timeout": "1m",
 	"clusters[].snapshot.retries":       "30",
+	"clusters[].changes.enabled":        "true",
+	"clusters[].changes.flush":          "10s",
+	"clusters[].changes.segment":        "8MiB",
+	"clusters[].changes.spool":          "1GiB",
 	"clusters[].retention.last":         "4",
 	"clusters[].retention.hourly":       "24",
 	"clusters[].retention.daily":        "7",
@@ -147,7 +161,6 @@ var defaults = map[string]string{
 
 // later are fields of the design that arrive with later features; the error says so.
 var later = map[string]string{
-	"clusters[].changes":              "arrives with the change log",
 	"clusters[].kit":                  "arrives with the node kits",
 	"clusters[].retention.any_moment": "arrives with the change log",
 }

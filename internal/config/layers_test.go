@@ -61,6 +61,10 @@ func TestDefaults(t *testing.T) {
 		"clusters[0].snapshot.spool":         "/var/cache/steward/spool (default)",
 		"clusters[0].snapshot.stall_timeout": "1m (default)",
 		"clusters[0].snapshot.retries":       "30 (default)",
+		"clusters[0].changes.enabled":        "true (default)",
+		"clusters[0].changes.flush":          "10s (default)",
+		"clusters[0].changes.segment":        "8MiB (default)",
+		"clusters[0].changes.spool":          "1GiB (default)",
 		"clusters[0].retention.last":         "4 (default)",
 		"clusters[0].retention.hourly":       "24 (default)",
 		"clusters[0].retention.daily":        "7 (default)",
@@ -272,6 +276,44 @@ func TestDefaultsAreFields(t *testing.T) {
 	for field := range later {
 		if known[field] {
 			t.Errorf("%s is said to arrive later, but is here", field)
+		}
+	}
+}
+
+// TestSizes: a size needs a unit that is unmistakable, and prints as it is read.
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]Size{
+		"1KiB": 1 << 10, "8MiB": 8 << 20, "1GiB": 1 << 30, "1024MiB": 1 << 30, "100KiB": 100 << 10,
+		"": 0, "8": 0, "0MiB": 0, "-1MiB": 0, "8MB": 0, "8 MiB": 0, "1.5GiB": 0, "MiB": 0, "4294967295GiB": 0, "99999999999MiB": 0,
+	} {
+		s, err := ParseSize(text)
+		if s != want || (err == nil) != (want > 0) {
+			t.Errorf("ParseSize(%q): got %d, %v, want %d", text, s, err, want)
+		}
+		if again, err := ParseSize(s.String()); want > 0 && (err != nil || again != s) {
+			t.Errorf("%q prints as %s, which reads as %d, %v", text, s, again, err)
+		}
+	}
+}
+
+// TestRecords: changes are recorded by default, where snapshots are taken and nowhere else; in systemd's state folder.
+func TestRecords(t *testing.T) {
+	for text, want := range map[string]bool{
+		"": true, "- name: a\n  changes: {enabled: false}\n": false, "- name: a\n  snapshot: {schedule: never}\n": false,
+		"- name: a\n  snapshot: {schedule: never}\n  changes: {enabled: false}\n": false,
+	} {
+		if text != "" {
+			text = "clusters:\n" + text
+		}
+		c, err := resolve(t, small+text, Options{LookupEnv: env(map[string]string{"STATE_DIRECTORY": "/state:/more"})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Clusters[0].Records(); got != want {
+			t.Errorf("%q: records %t, want %t", text, got, want)
+		}
+		if dir := c.Clusters[0].ChangesDir(); dir != "/state/changes/"+c.Clusters[0].Name {
+			t.Errorf("%q: spools in %s", text, dir)
 		}
 	}
 }

@@ -81,6 +81,12 @@ func setLeaf(v reflect.Value, text string) error {
 			return err
 		}
 		*p = d
+	case *Size:
+		n, err := ParseSize(text)
+		if err != nil {
+			return err
+		}
+		*p = n
 	case *int:
 		n, err := strconv.ParseInt(text, 10, 32)
 		if err != nil {

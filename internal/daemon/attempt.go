@@ -9,14 +9,32 @@ import (
 	"etcd-steward/backup/store"
 )
 
+// claim is what an attempt is about: a tick of the schedule, or the moment at which something was demanded.
+type claim struct {
+	tick time.Time
+	ttl  time.Duration
+	done func(ctx context.Context, tick time.Time) (bool, error) // nil when only the lease can tell
+	// demanded work is given back undone, since what shows that it is done is the store alone.
+	demanded bool
+}
+
+// tryDemand is one attempt at what was demanded.
+func (r *runner) tryDemand(ctx context.Context, now time.Time) (lease.Outcome, error) {
+	o, _, err := r.attempt(ctx, claim{tick: now, ttl: leaseFor(demandPeriod), done: r.job.met, demanded: true})
+	if err == nil && o == lease.Mine {
+		_, err = r.job.met(ctx, now) // forget what was met
+	}
+	return o, err
+}
+
 // attempt claims the tick and, when it is this daemon's, does the work. When the tick is another's, it says until when about.
-func (r *runner) attempt(loop context.Context, tick time.Time, ttl time.Duration) (lease.Outcome, time.Time, error) {
+func (r *runner) attempt(loop context.Context, w claim) (lease.Outcome, time.Time, error) {
 	ctx, cancel := context.WithTimeout(r.work, r.job.limit)
 	defer cancel()
 	defer r.after()
 	defer r.keepAlive(ctx)()
 
-	l, o, err := lease.Take(ctx, r.store, leaseKey(r.job.name), lease.Claim{Holder: r.holder, Tick: tick, TTL: ttl})
+	l, o, err := lease.Take(ctx, r.store, leaseKey(r.job.name), lease.Claim{Holder: r.holder, Tick: w.tick, TTL: w.ttl})
 	switch {
 	case errors.Is(err, store.Denied):
 		// A role that only reads, such as one that verifies. Sharing the work spares some; it must never prevent any.
@@ -24,9 +42,9 @@ func (r *runner) attempt(loop context.Context, tick time.Time, ttl time.Duration
 			r.log.Warn("the store's credentials do not allow to share the schedule with other daemons; this one works alone", "error", err)
 		}
 		r.alone = true
-		o, err = lease.Mine, r.myTurn(ctx, loop, nil, tick)
+		o, err = lease.Mine, r.myTurn(ctx, loop, nil, w)
 	case err == nil && o == lease.Mine:
-		err = r.myTurn(ctx, loop, l, tick)
+		err = r.myTurn(ctx, loop, l, w)
 	}
 	switch {
 	case err == nil:
@@ -46,7 +64,7 @@ func (r *runner) attempt(loop context.Context, tick time.Time, ttl time.Duration
 		return o, time.Time{}, err
 	case r.work.Err() != nil:
 		r.state.idle()
-		r.log.Warn("ended in the middle: the daemon is stopping", "tick", tick)
+		r.log.Warn("ended in the middle: the daemon is stopping", "tick", w.tick)
 		return o, time.Time{}, err
 	}
 	r.state.fail(reason(err), err)
@@ -60,9 +78,9 @@ var errStopping = errors.New("stopping")
 func leaseKey(job string) string { return "coordination/jobs/" + job + ".json" }
 
 // myTurn does the work under the lease, and gives the lease back whatever happens. Without a lease it just does the work.
-func (r *runner) myTurn(ctx, loop context.Context, l *lease.Lease, tick time.Time) error {
+func (r *runner) myTurn(ctx, loop context.Context, l *lease.Lease, w claim) error {
 	result := "done before"
-	already, err := r.alreadyDone(ctx, tick)
+	already, err := w.isDone(ctx)
 	switch {
 	case err != nil || already:
 	case loop.Err() != nil:
@@ -77,7 +95,7 @@ func (r *runner) myTurn(ctx, loop context.Context, l *lease.Lease, tick time.Tim
 	// The work's context may be over; the lease must be given back all the same.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupLimit)
 	defer cancel()
-	if err != nil {
+	if err != nil || w.demanded {
 		// Undone: another daemon may try at once, perhaps with credentials that allow more.
 		if e := l.Release(last); e != nil {
 			r.log.Warn("could not give the lease back; it ends by itself", "error", e)
@@ -91,11 +109,11 @@ func (r *runner) myTurn(ctx, loop context.Context, l *lease.Lease, tick time.Tim
 	return nil
 }
 
-func (r *runner) alreadyDone(ctx context.Context, tick time.Time) (bool, error) {
-	if r.job.done == nil {
+func (w claim) isDone(ctx context.Context) (bool, error) {
+	if w.done == nil {
 		return false, nil
 	}
-	return r.job.done(ctx, tick)
+	return w.done(ctx, w.tick)
 }
 
 // runHeld runs the job while the lease is renewed. Losing the lease cancels the work.

@@ -33,6 +33,7 @@ type cluster struct {
 	unencrypted bool
 	boot        backup.Boot
 	spool       string // folder of this cluster alone
+	changesDir  string // likewise, for the change log
 	host        string
 	generation  int
 	maxAge      time.Duration
@@ -43,11 +44,14 @@ type cluster struct {
 
 	repo *repo.Repo
 	look chan struct{} // asks observe to look now
+	// changes is nil when no changes are recorded here; begun is closed when the recorder has found out where the log is.
+	changes *changesState
+	begun   chan struct{}
 }
 
 // prepare reads every file that the config names, so that what is wrong with one is found before the config is used.
 func prepare(cfg *config.Config, cl *config.Cluster) (*cluster, error) {
-	c := &cluster{name: cl.Name, cfg: cl, spool: filepath.Join(cl.Snapshot.Spool, cl.Name), look: make(chan struct{}, 1)}
+	c := &cluster{name: cl.Name, cfg: cl, spool: filepath.Join(cl.Snapshot.Spool, cl.Name), look: make(chan struct{}, 1), begun: make(chan struct{})}
 	c.unencrypted = cfg.Encryption.None
 	var err error
 	if c.storeCfg, err = cfg.StoreConfig(); err != nil {
@@ -62,6 +66,7 @@ func prepare(cfg *config.Config, cl *config.Cluster) (*cluster, error) {
 			return nil, err
 		}
 		c.maxAge = 2 * snap.MaxInterval(time.Now())
+		c.changesDir = cl.ChangesDir()
 	}
 	if path := cfg.Encryption.IdentityFile; path != "" {
 		if c.identities, err = envelope.LoadIdentities(path); fail.ExitCode(err) == fail.Failed {
@@ -82,12 +87,16 @@ func (c *cluster) run(loop, work context.Context) {
 	if err := snapshot.CleanSpool(c.spool); err != nil && !errors.Is(err, os.ErrNotExist) {
 		c.log.Warn("could not clean up behind an earlier run", "folder", c.spool, "error", err)
 	}
+	c.declareChanges()
 	jobs := c.jobs()
 	c.declare(jobs)
 	if !c.connect(loop) {
 		return
 	}
 	var wg sync.WaitGroup
+	if c.changes != nil {
+		wg.Go(func() { c.record(loop) })
+	}
 	for _, j := range jobs {
 		r := &runner{
 			job: j, store: c.repo.Store(), holder: fmt.Sprintf("%s pid %d", c.host, os.Getpid()),
@@ -113,6 +122,13 @@ func (c *cluster) declare(jobs []job) {
 	c.state.setMaxAge(c.maxAge)
 }
 
+// declareChanges tells the state whether changes are recorded here.
+func (c *cluster) declareChanges() {
+	if c.changes = c.state.keepChanges(c.cfg.Records()); c.changes != nil {
+		c.changes.set(paceOf(c.cfg.Changes).limit, int64(c.cfg.Changes.Spool))
+	}
+}
+
 // connectMax bounds the wait between two tries to open the store.
 const connectMax = time.Minute
 
@@ -129,10 +145,7 @@ func (c *cluster) connect(loop context.Context) bool {
 			return false
 		}
 		c.storeFailed(err)
-		for until := time.Now().Add(wait); time.Now().Before(until) && loop.Err() == nil; {
-			c.pulse.beat(c.id("store"))
-			sleep(loop, min(time.Until(until), beatEvery))
-		}
+		c.restBeating(loop, "store", wait)
 	}
 	return false
 }

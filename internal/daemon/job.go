@@ -20,8 +20,14 @@ type job struct {
 	jitter   time.Duration // longest random delay after a tick; at most a tenth of the interval is used
 	retries  int           // after a failure, before the next tick
 	limit    time.Duration // bound on one attempt
+	// first, when it is not nil, is waited for before the first tick, for firstLimit at most: a recorder that begins at the same time knows which snapshot
+	// it needs, and one snapshot is enough.
+	first <-chan struct{}
 	// done says whether the store shows that a tick's work was done already, by whomever; nil when only the lease can tell.
 	done func(ctx context.Context, tick time.Time) (bool, error)
+	// demands, where there are any, ask for the work beside the schedule; met says whether they are met, by whomever.
+	demands *demands
+	met     func(ctx context.Context, tick time.Time) (bool, error)
 	// run does the work. errNotAllowed means that the credentials are not meant to do it.
 	run func(ctx context.Context) error
 }
@@ -37,6 +43,7 @@ const (
 	heldLook     = 15 * time.Second // between two looks at a tick that another daemon does
 	ttlMin       = 15 * time.Second
 	ttlMax       = time.Minute
+	firstLimit   = 15 * time.Second
 	cleanupLimit = 5 * time.Second // for giving a lease back after the work's own context ended
 )
 
@@ -76,7 +83,12 @@ func (r *runner) spanAt(t time.Time) span {
 // out which tick was last due; so a tick that was missed is caught up, and of several that were missed, only the last.
 func (r *runner) loop(ctx context.Context) {
 	defer r.pulse.forget(r.id)
+	r.waitFor(ctx, r.job.first)
 	var settled time.Time // the newest tick that needs nothing more
+	var demanded struct {
+		again    time.Time // when a demand may be met
+		failures int
+	}
 	at := r.spanAt(r.now())
 	for ctx.Err() == nil {
 		r.pulse.beat(r.id)
@@ -92,9 +104,51 @@ func (r *runner) loop(ctx context.Context) {
 			settled = at.tick
 			continue
 		}
+		if demanded.again.After(now.Add(demandPeriod)) {
+			demanded.again = now // the clock went back
+		}
+		if r.job.demands.pending() && !now.Before(demanded.again) {
+			demanded.again = r.meet(ctx, &demanded.failures)
+			continue
+		}
 		r.state.setNext(at.next)
-		sleep(ctx, r.step(at, now, beatEvery))
+		r.rest(ctx, r.step(at, now, beatEvery))
 	}
+}
+
+// waitFor waits until something has begun, or long enough.
+func (r *runner) waitFor(ctx context.Context, begun <-chan struct{}) {
+	if begun == nil {
+		return
+	}
+	limit := time.NewTimer(firstLimit)
+	defer limit.Stop()
+	for {
+		r.pulse.beat(r.id)
+		beat := time.NewTimer(beatEvery)
+		select {
+		case <-begun:
+		case <-limit.C:
+		case <-ctx.Done():
+		case <-beat.C:
+			continue
+		}
+		beat.Stop()
+		return
+	}
+}
+
+// rest sleeps, until something is demanded at the longest: then it is true.
+func (r *runner) rest(ctx context.Context, d time.Duration) (demanded bool) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	case <-r.job.demands.woken():
+		return true
+	}
+	return false
 }
 
 // step is how long a loop sleeps at most: d, a beat, or until the next tick.
@@ -116,7 +170,7 @@ func (r *runner) settle(ctx context.Context, at span) {
 		return
 	}
 	for failures := 0; ctx.Err() == nil; {
-		o, until, err := r.attempt(ctx, tick, leaseFor(interval))
+		o, until, err := r.attempt(ctx, claim{tick: tick, ttl: leaseFor(interval), done: r.job.done})
 		// The other daemon's lease is worth a look when it would end, and now and then before, since it may be given back.
 		wait := min(max(interval/4, time.Second), heldLook, max(until.Sub(r.now()), time.Second))
 		switch {
@@ -148,7 +202,7 @@ func final(err error) bool {
 	return code == fail.Unsafe || code == fail.Wanting
 }
 
-// waitWithin waits for d of wall time and says whether the tick is then still the last one that was due.
+// waitWithin waits for d of wall time, or until something is demanded, and says whether the tick is then still the last one that was due.
 func (r *runner) waitWithin(ctx context.Context, at span, d time.Duration) bool {
 	for until := r.now().Add(d); ; {
 		r.pulse.beat(r.id)
@@ -159,7 +213,9 @@ func (r *runner) waitWithin(ctx context.Context, at span, d time.Duration) bool 
 		if !now.Before(until) {
 			return true
 		}
-		sleep(ctx, r.step(at, now, until.Sub(now)))
+		if r.rest(ctx, r.step(at, now, until.Sub(now))) {
+			until = now
+		}
 	}
 }
 

@@ -36,7 +36,7 @@ func (c *cluster) jobs() []job {
 	}
 	var due []job
 	for _, j := range []job{
-		{name: "snapshot", schedule: snap, retries: c.cfg.Snapshot.Retries, limit: snapshotLimit, done: c.since, run: c.snapshot},
+		{name: "snapshot", schedule: snap, retries: c.cfg.Snapshot.Retries, limit: snapshotLimit, done: c.since, run: c.snapshot, demands: c.state.demands, met: c.met, first: c.waitsFor()},
 		{name: "prune", schedule: prune, retries: otherRetries, limit: pruneLimit, run: c.prune},
 		{name: check, schedule: verify, retries: otherRetries, limit: verifyLimit, run: func(ctx context.Context) error { return c.verify(ctx, nil) }},
 		{name: "verify-deep", schedule: deep, retries: otherRetries, limit: verifyLimit, run: func(ctx context.Context) error { return c.verify(ctx, c.boot) }},
@@ -46,6 +46,14 @@ func (c *cluster) jobs() []job {
 		}
 	}
 	return due
+}
+
+// waitsFor is what the first snapshot waits for: a recorder that begins, if there is one.
+func (c *cluster) waitsFor() <-chan struct{} {
+	if c.changes == nil {
+		return nil
+	}
+	return c.begun
 }
 
 // canOpen says whether this daemon can read what it checks.

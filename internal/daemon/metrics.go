@@ -50,11 +50,11 @@ var (
 	mBuild      = metric("build_info", "Which build this is; always 1.", "version", "commit", "go", "etcd_libraries")
 )
 
-var descs = []*prometheus.Desc{
+var descs = append([]*prometheus.Desc{
 	mLastSuccess, mAge, mAgeLimit, mDuration, mBytes, mRevision, mKeys, mBackups, mUnfinished, mRepoBytes, mRepoObjects,
 	mVerified, mVerifiedRevision, mVerifiedOK, mRestoreSeconds,
 	mJobFailures, mJobRunning, mJobSuccess, mJobSeconds, mJobNext, mJobDenied, mStoreUp, mStoreErrors, mReloadOK, mReloadTime, mBuild,
-}
+}, changesDescs...)
 
 // registry is the daemon's own: nothing that a library registers elsewhere appears in it.
 func (s *state) registry() *prometheus.Registry {
@@ -99,6 +99,9 @@ func (c *clusterState) collect(ch chan<- prometheus.Metric, name string) {
 	}
 	if c.seen || c.storeErr != nil {
 		gauge(ch, mStoreUp, truth(c.storeErr == nil), name)
+	}
+	if c.changes != nil {
+		c.changes.collect(ch, name)
 	}
 	if !c.seen {
 		return

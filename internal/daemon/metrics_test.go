@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
 
+	"etcd-steward/backup/changes/record"
 	"etcd-steward/backup/repo"
 )
 
@@ -63,6 +64,12 @@ func TestMetricsContent(t *testing.T) {
 	j.fail("other", errors.New("no"))
 	j.succeed(time.Second)
 	j.setNext(now)
+	ch := c.keepChanges(true)
+	ch.begin(func() record.Status {
+		return record.Status{State: record.Recording, Received: 8, Through: 7, ThroughTime: now, Proof: 5, ProofTime: now}
+	}, func() {})
+	ch.stored(repo.Segment{}, 3*time.Second)
+	ch.marked(repo.Recorded{Gaps: []repo.RecordedGap{{Time: now}}})
 
 	registry := s.registry()
 	families, err := registry.Gather()

@@ -91,7 +91,11 @@ func (c *clusterState) status(now time.Time) string {
 		return "no backup yet"
 	}
 	m := c.held.newest
-	return fmt.Sprintf("newest backup of %s at revision %d", m.ID.Time().Format(time.RFC3339), m.Database.Revision)
+	text := fmt.Sprintf("newest backup of %s at revision %d", m.ID.Time().Format(time.RFC3339), m.Database.Revision)
+	if c.changes != nil {
+		text += ", " + c.changes.line(now)
+	}
+	return text
 }
 
 func (j *jobState) runningSince() time.Time {

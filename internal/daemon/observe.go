@@ -49,12 +49,16 @@ func (c *cluster) lookOnce(loop context.Context, last *repo.Manifest) (*repo.Man
 		return last, err
 	}
 	backups := catalog.Backups()
+	c.lookAtChanges(ctx, catalog)
 	h := holding{backups: len(backups), unfinished: len(catalog.Unfinished()), objects: catalog.Objects, bytes: catalog.Bytes}
 	if len(backups) > 0 {
 		e := newestNow(backups)
 		if h.newest = last; last == nil || last.ID != e.ID {
 			if h.newest, err = c.repo.Manifest(ctx, e); err != nil {
 				return last, fmt.Errorf("newest backup: %w", err)
+			}
+			if c.changes != nil {
+				c.changes.proveNow() // a snapshot is a good moment to note what the change log must lead to
 			}
 		}
 	}
@@ -75,6 +79,16 @@ func (c *cluster) lookOnce(loop context.Context, last *repo.Manifest) (*repo.Man
 		c.log.Info("the store answers", "backups", h.backups)
 	}
 	return h.newest, nil
+}
+
+// lookAtChanges takes in what the listing says of the change log.
+func (c *cluster) lookAtChanges(ctx context.Context, catalog *repo.Catalog) {
+	if c.changes == nil {
+		return
+	}
+	c.state.demands.look(catalog.Backups())
+	c.changes.listed(catalog)
+	c.lookAtMark(ctx)
 }
 
 // newestNow is the newest backup that is not dated in the future, if there is one: a host whose clock was wrong once must not hide for years that

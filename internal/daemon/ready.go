@@ -40,6 +40,9 @@ func (c *clusterState) notReady(now time.Time) []string {
 			reasons = append(reasons, fmt.Sprintf("the newest backup is dated %s ahead: a clock is or was wrong, here or on host %s", -age.Round(time.Second), h.newest.Source.Host))
 		}
 	}
+	if c.changes != nil {
+		reasons = append(reasons, c.changes.notReady(now, c.demands.all())...)
+	}
 	if v := c.held.verified; v != nil && !v.OK {
 		reasons = append(reasons, fmt.Sprintf("backup %s was found damaged: %s", v.ID, v.Problem))
 	}

@@ -30,6 +30,8 @@ type clusterState struct {
 	held      holding
 	jobs      map[string]*jobState
 	storeErrs map[string]uint64 // by kind
+	changes   *changesState     // nil when this daemon records no changes
+	demands   *demands
 }
 
 // holding is what a repository holds, as far as the metrics tell.
@@ -62,7 +64,7 @@ func (s *state) cluster(name string) *clusterState {
 	defer s.mu.Unlock()
 	c := s.clusters[name]
 	if c == nil {
-		c = &clusterState{jobs: map[string]*jobState{}, storeErrs: map[string]uint64{}}
+		c = &clusterState{jobs: map[string]*jobState{}, storeErrs: map[string]uint64{}, demands: newDemands()}
 		s.clusters[name] = c
 	}
 	return c
@@ -145,6 +147,21 @@ func (c *clusterState) setMaxAge(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.maxAge = d
+}
+
+// keepChanges is the state of the change log, made when it is new; nil when none is recorded.
+func (c *clusterState) keepChanges(records bool) *changesState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !records {
+		c.changes = nil
+		c.demands.clear()
+		return nil
+	}
+	if c.changes == nil {
+		c.changes = newChangesState()
+	}
+	return c.changes
 }
 
 // countStoreError counts an error of the store by its kind.

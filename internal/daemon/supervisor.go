@@ -16,7 +16,7 @@ import (
 // How long a stop takes at most. systemd's TimeoutStopSec= in stewardd.service is longer than their sum.
 const (
 	stopGrace  = 10 * time.Second // for a job that is nearly done
-	stopLimit  = 20 * time.Second // for a cancelled job to clean up
+	stopLimit  = 25 * time.Second // for a cancelled job to clean up, and for a recorder to store what it has
 	drainLimit = 8                // generations of config whose last jobs still run
 )
 
@@ -106,7 +106,7 @@ func (s *supervisor) apply(cfg *config.Config) error {
 			return err
 		}
 		c.log = s.log.With("cluster", c.name)
-		c.state, c.pulse, c.generation, c.boot = s.state.cluster(c.name), s.pulse, s.counter, s.boot
+		c.pulse, c.generation, c.boot = s.pulse, s.counter, s.boot
 		clusters = append(clusters, c)
 		names[c.name] = true
 	}
@@ -114,6 +114,9 @@ func (s *supervisor) apply(cfg *config.Config) error {
 		return err
 	}
 	// From here on nothing can fail.
+	for _, c := range clusters {
+		c.state = s.state.cluster(c.name)
+	}
 	s.logging.set(cfg.Log.Level, cfg.Log.Format)
 	for _, g := range s.generations {
 		g.stopLoops()

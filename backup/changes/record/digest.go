@@ -35,12 +35,12 @@ func (r *Recorder) digest(ctx context.Context, m *member, err error) error {
 		if r.known.faults++; r.known.faults < faultsMax {
 			return err
 		}
-		return cmp.Or(r.gap(hole.Next-1, "the member has no events of them", true), err)
+		return cmp.Or(r.gap(hole.Next-1, GapMissing, "the member has no events of them", true), err)
 	case errors.As(err, &repeat):
 		if r.known.faults++; r.known.faults < faultsMax {
 			return err
 		}
-		return cmp.Or(r.skip(ctx, m, r.tail.have+1, "the member repeats events and gives no others"), err)
+		return cmp.Or(r.skip(ctx, m, r.tail.have+1, GapRepeated, "the member repeats events and gives no others"), err)
 	case errors.As(err, &other):
 		return cmp.Or(r.otherHistory(ctx, m, other.Revision), err)
 	case errors.As(err, &ended):
@@ -51,7 +51,7 @@ func (r *Recorder) digest(ctx context.Context, m *member, err error) error {
 	case errors.As(err, &stalled):
 		r.known.stalls++
 	case errors.As(err, &behind):
-		return cmp.Or(r.skip(ctx, m, r.tail.have+1, "the recorder was too far behind; a full snapshot holds those since its compaction"), err)
+		return cmp.Or(r.skip(ctx, m, r.tail.have+1, GapBehind, "the recorder was too far behind; a full snapshot holds those since its compaction"), err)
 	}
 	return err
 }
@@ -74,12 +74,12 @@ func (r *Recorder) compacted(ctx context.Context, m *member, at repo.Revision) e
 		r.known.check, r.known.plain = fingerprint{}, true
 		return nil
 	}
-	return r.skip(ctx, m, at, fmt.Sprintf("history was compacted at %d before they were recorded", at))
+	return r.skip(ctx, m, at, GapCompacted, fmt.Sprintf("history was compacted at %d before they were recorded", at))
 }
 
 // skip gives revisions up and goes on at the newest snapshot, if that is at least at `at` and near enough, or else at the cluster's newest revision,
 // which takes a snapshot.
-func (r *Recorder) skip(ctx context.Context, m *member, at repo.Revision, why string) error {
+func (r *Recorder) skip(ctx context.Context, m *member, at repo.Revision, reason GapReason, why string) error {
 	rev, _, err := m.now(ctx)
 	if err != nil {
 		return err
@@ -87,10 +87,10 @@ func (r *Recorder) skip(ctx context.Context, m *member, at repo.Revision, why st
 	rev = max(rev, at)
 	if c, err := r.o.Repo.Catalog(ctx); err == nil {
 		if s := newestSnapshot(c, r.known.timeline).Revision; s >= at && s <= rev && rev-s <= r.o.CatchUpMax {
-			return r.gap(s, why, false)
+			return r.gap(s, reason, why, false)
 		}
 	}
-	return r.gap(rev, why, true)
+	return r.gap(rev, reason, why, true)
 }
 
 // behindError says that the watch is so far behind that catching up would harm the member.
@@ -111,7 +111,7 @@ func (r *Recorder) tooFar(m *member) error {
 }
 
 // gap gives up the revisions up to `to` and goes on behind them.
-func (r *Recorder) gap(to repo.Revision, why string, needFull bool) error {
+func (r *Recorder) gap(to repo.Revision, reason GapReason, why string, needFull bool) error {
 	if err := r.seal(); err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (r *Recorder) gap(to repo.Revision, why string, needFull bool) error {
 	k.check, k.plain, k.faults, k.highest = fingerprint{}, false, 0, max(k.highest, to)
 	k.gaps = append(k.gaps, g)[max(0, len(k.gaps)+1-gapsMax):]
 	r.signal(Signal{
-		Kind: SignalGap, NeedFull: needFull, Timeline: k.timeline, From: g.From, To: g.To,
+		Kind: SignalGap, NeedFull: needFull, Timeline: k.timeline, From: g.From, To: g.To, Reason: reason,
 		Text: fmt.Sprintf("revisions %d to %d are not recorded: %s", g.From, g.To, why),
 	})
 	return nil

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -37,9 +38,10 @@ const (
 // queue holds sealed segments until they are stored, oldest first. While the store takes them they stay in memory; when it does not,
 // they go to the spool folder, so that the end of the process loses none.
 type queue struct {
-	dir string
-	max int64
-	log *slog.Logger
+	dir  string
+	held *os.File // keeps other recorders out
+	max  int64
+	log  *slog.Logger
 
 	mu        sync.Mutex
 	items     []*sealed

@@ -210,7 +210,7 @@ func (r *Recorder) run(ctx context.Context) error {
 		if err != nil {
 			r.o.Log.Error("a segment cannot be closed", "error", err)
 		}
-		r.o.Log.Info("another daemon records now", "cluster", r.o.Repo.Cluster())
+		r.o.Log.Info("another daemon records now")
 	}
 }
 
@@ -240,7 +240,7 @@ func (r *Recorder) record(ctx context.Context) error {
 		}
 		failures++
 		r.status.set(func(s *Status) { s.State, s.Problem = Reconnecting, err.Error(); s.Reconnects++ })
-		r.o.Log.Warn("recording is interrupted", "cluster", r.o.Repo.Cluster(), "error", err)
+		r.o.Log.Warn("recording is interrupted", "error", err)
 		sleep(ctx, backoff(failures))
 	}
 	return context.Cause(ctx)

@@ -48,7 +48,7 @@ func (r *Recorder) session(ctx context.Context, m *member) error {
 	s := &session{r: r, m: m, stream: stream, from: from, stall: stall, cancel: cancel, leased: make(chan struct{}, 1)}
 	s.heard.Store(time.Now().UnixNano())
 	r.status.set(func(st *Status) { st.State, st.Problem = Recording, "" })
-	r.o.Log.Info("recording", "cluster", r.o.Repo.Cluster(), "endpoint", m.Endpoint, "version", m.Version, "from", int64(from))
+	r.o.Log.Info("recording", "endpoint", m.Endpoint, "version", m.Version, "from", int64(from))
 	var wg sync.WaitGroup
 	wg.Go(func() { s.pace(ctx) })
 	wg.Go(func() { s.lookAtLeases(ctx) })

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"etcd-steward/backup/repo"
 	"etcd-steward/backup/store"
 	"etcd-steward/internal/atomicfile"
@@ -31,22 +33,55 @@ func openQueue(dir string, limit int64, log *slog.Logger) (*queue, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make spool folder: %w", err)
 	}
-	files, err := os.ReadDir(dir)
+	held, err := holdFolder(dir)
 	if err != nil {
-		return nil, fmt.Errorf("read spool folder: %w", err)
+		return nil, err
 	}
-	q := &queue{dir: dir, max: limit, log: log, changed: make(chan struct{})}
+	q := &queue{dir: dir, held: held, max: limit, log: log, changed: make(chan struct{})}
+	if err := q.takeOver(); err != nil {
+		_ = held.Close()
+		return nil, err
+	}
+	return q, nil
+}
+
+// ErrInUse means that another recorder, perhaps one that is about to end, has the spool folder.
+var ErrInUse = errors.New("the spool folder is in use")
+
+// holdFolder keeps other recorders away from the folder until what it returns is closed, or the process ends.
+func holdFolder(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open spool folder: %w", err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = ErrInUse
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("lock spool folder %s: %w", dir, err)
+	}
+	return f, nil
+}
+
+// takeOver reads what an earlier process left.
+func (q *queue) takeOver() error {
+	files, err := os.ReadDir(q.dir)
+	if err != nil {
+		return fmt.Errorf("read spool folder: %w", err)
+	}
 	for _, f := range files {
 		if strings.HasPrefix(f.Name(), tempPrefix) {
 			// What a killed process was writing.
-			if err := os.Remove(filepath.Join(dir, f.Name())); err != nil {
-				return nil, fmt.Errorf("clean spool folder: %w", err)
+			if err := os.Remove(filepath.Join(q.dir, f.Name())); err != nil {
+				return fmt.Errorf("clean spool folder: %w", err)
 			}
 			continue
 		}
-		s, err := readSpooled(dir, f)
+		s, err := readSpooled(q.dir, f)
 		if err != nil {
-			log.Warn("the spool folder holds what is no segment", "file", f.Name(), "error", err)
+			q.log.Warn("the spool folder holds what is no segment", "file", f.Name(), "error", err)
 			continue
 		}
 		q.items = append(q.items, s)
@@ -58,13 +93,14 @@ func openQueue(dir string, limit int64, log *slog.Logger) (*queue, error) {
 		}
 		return int(a.seg.First - b.seg.First)
 	})
-	return q, nil
+	return nil
 }
 
-// close brings what is still in memory to the spool folder.
+// close brings what is still in memory to the spool folder, and leaves it to the next recorder.
 func (q *queue) close() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	defer func() { _ = q.held.Close() }()
 	for _, s := range q.items {
 		if s.data == nil {
 			continue

@@ -43,6 +43,8 @@ type Status struct {
 	UploadFailures        int64
 	UploadProblem         string // the last upload's error; "" once one has succeeded
 	Reconnects            int64
+	// Turns is how often this recorder took over from another one, or from nobody.
+	Turns int64
 	// Healed counts watches that left out, repeated or disordered revisions, and were mended by another watch.
 	Healed int64
 	Gaps   int64
@@ -70,12 +72,25 @@ const (
 	SignalDamaged  SignalKind = "damaged"  // a spooled segment could not be stored as it was
 )
 
-// Signal is something that somebody has to know. NeedFull demands a full snapshot, soon.
+// GapReason is why revisions were not recorded, in a word.
+type GapReason string
+
+// The reasons.
+const (
+	GapCompacted GapReason = "compacted" // history was gone before it was read
+	GapBehind    GapReason = "behind"    // reading it would have harmed the member
+	GapMissing   GapReason = "missing"   // the member's watch leaves them out
+	GapRepeated  GapReason = "repeated"  // the member's watch gives others instead
+	GapDamaged   GapReason = "damaged"   // the spooled segment was not what had been written
+)
+
+// Signal is something that somebody has to know. NeedFull demands a full snapshot, soon: one of Timeline at revision To or above, where To is given.
 type Signal struct {
 	Kind     SignalKind
 	NeedFull bool
 	Timeline repo.Timeline
 	From, To repo.Revision // of a gap
+	Reason   GapReason     // of SignalGap and SignalDamaged
 	Text     string        // one line for people
 }
 
@@ -112,6 +127,6 @@ func (r *Recorder) signal(s Signal) {
 	case SignalFirst, SignalAuth, SignalHealed:
 		log = r.o.Log.Info
 	}
-	log(s.Text, "cluster", r.o.Repo.Cluster(), "timeline", s.Timeline.String(), "kind", string(s.Kind), "need_full", s.NeedFull)
+	log(s.Text, "timeline", s.Timeline.String(), "kind", string(s.Kind), "need_full", s.NeedFull)
 	r.o.Signal(s)
 }

@@ -27,6 +27,7 @@ func (r *Recorder) takeTurn(ctx context.Context) (mine context.Context, release 
 		case ctx.Err() != nil:
 			return nil, nil, context.Cause(ctx)
 		case outcome == lease.Mine:
+			r.status.set(func(s *Status) { s.Turns++ })
 			mine, release = r.hold(ctx, l)
 			return mine, release, nil
 		case outcome == lease.Held:
@@ -35,7 +36,7 @@ func (r *Recorder) takeTurn(ctx context.Context) (mine context.Context, release 
 		case unknown.IsZero():
 			unknown = time.Now()
 		case time.Since(unknown) >= r.o.TurnTTL:
-			r.o.Log.Warn("nobody can say whose turn it is to record; recording all the same", "cluster", r.o.Repo.Cluster(), "error", err)
+			r.o.Log.Warn("nobody can say whose turn it is to record; recording all the same", "error", err)
 			mine, release = r.hold(ctx, nil)
 			return mine, release, nil
 		}

@@ -89,7 +89,7 @@ func (r *Recorder) setAside(s *sealed, why error) error {
 	}
 	r.queue.done()
 	r.signal(Signal{
-		Kind: SignalDamaged, NeedFull: true, Timeline: s.seg.Timeline, From: s.seg.First, To: s.seg.Last,
+		Kind: SignalDamaged, NeedFull: true, Timeline: s.seg.Timeline, From: s.seg.First, To: s.seg.Last, Reason: GapDamaged,
 		Text: fmt.Sprintf("revisions %d to %d are lost: their segment was damaged in the spool folder (%v)", s.seg.First, s.seg.Last, why),
 	})
 	return nil
