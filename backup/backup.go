@@ -1,4 +1,4 @@
-// Package backup is the verbs over a repository: create, list, show, verify, prune, export and copy.
+// Package backup is the verbs over a repository: create, list, show, verify, prune, compact, export and copy.
 //
 // It promises that a backup exists only once its bytes were hashed and opened (the manifest is written last), that a verification has
 // read every byte, that nothing is deleted which a stored plan does not name, and that a file or a copy appears whole or not at all.

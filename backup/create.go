@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"filippo.io/age"
 	"golang.org/x/sync/errgroup"
 
 	"etcd-steward/backup/dbfile"
@@ -45,7 +46,7 @@ func Create(ctx context.Context, o CreateOptions) (*repo.Manifest, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if err := o.encryption(); err != nil {
+	if err := decided(o.Spool.Recipients, o.Unencrypted); err != nil {
 		return nil, err
 	}
 	member, past, err := o.before(ctx)
@@ -76,13 +77,13 @@ func closing(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// encryption makes sure that somebody decided on it.
-func (o *CreateOptions) encryption() error {
-	switch n := len(o.Spool.Recipients); {
-	case n == 0 && !o.Unencrypted:
+// decided makes sure that somebody decided on encryption.
+func decided(recipients []age.Recipient, unencrypted bool) error {
+	switch n := len(recipients); {
+	case n == 0 && !unencrypted:
 		return fail.Refused(errors.New("nobody is named to whom the backup is encrypted, so nothing is written"),
 			"give --recipient age1..., encryption.recipients in the config, or --no-encryption")
-	case n > 0 && o.Unencrypted:
+	case n > 0 && unencrypted:
 		return fail.New(fail.Usage, errors.New("there are recipients, and yet no encryption is asked for"), "give one or the other")
 	}
 	return nil

@@ -95,6 +95,9 @@ func sweepScratch(dir string) {
 
 func (s *scratch) path() string { return s.f.Name() }
 
+// beside is the path of another file in the folder, which goes with it.
+func (s *scratch) beside(name string) string { return filepath.Join(s.dir.Name(), name) }
+
 // WriteAt implements io.WriterAt for several goroutines.
 func (s *scratch) WriteAt(p []byte, off int64) (int, error) {
 	n, err := s.f.WriteAt(p, off)

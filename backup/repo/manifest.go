@@ -15,6 +15,8 @@ type Manifest struct {
 	Database Database   `json:"database"`
 	Source   Source     `json:"source"`
 	Object   Object     `json:"object"`
+	// MadeFrom says how the snapshot came to be when it was not streamed from a member but made offline; nil when it was streamed.
+	MadeFrom *MadeFrom `json:"made_from,omitempty"`
 	// RetainUntil is when the Object Lock that the writer asked for ends; zero without one.
 	RetainUntil time.Time `json:"retain_until,omitzero"`
 }
@@ -42,7 +44,8 @@ type Database struct {
 	SHA256 SHA256 `json:"sha256"`
 }
 
-// Source is the member that the snapshot was streamed from, as it described itself just before.
+// Source is the member that the snapshot was streamed from, as it described itself just before. Of a snapshot that was made from another
+// one it is that one's: users, roles, alarms and members in the file are as that member had them.
 type Source struct {
 	EtcdVersion string `json:"etcd_version"`
 	MemberID    string `json:"member_id"`
@@ -118,6 +121,11 @@ func (m *Manifest) Validate() error {
 		return fmt.Errorf("manifest %s: a database of %d bytes", m.ID, m.Database.Size)
 	case m.Object.Key != DataKey(m.Timeline, m.Database.Revision, m.ID, m.Object.Encrypted()):
 		return fmt.Errorf("manifest %s: its data object is called %q", m.ID, m.Object.Key)
+	}
+	if m.MadeFrom != nil {
+		if err := m.MadeFrom.validate(m.Database.Revision); err != nil {
+			return fmt.Errorf("manifest %s: %w", m.ID, err)
+		}
 	}
 	if err := m.Object.Validate(m.ContentSize()); err != nil {
 		return fmt.Errorf("manifest %s: %w", m.ID, err)

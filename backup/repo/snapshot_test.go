@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -129,6 +130,17 @@ func TestValidate(t *testing.T) {
 		"huge block":    func(m *Manifest) { m.Object.Blocks[0].Size, m.Object.Size = 1<<21, 1<<22 },
 		"block size 0":  func(m *Manifest) { m.Object.BlockSize = 0 },
 		"block size":    func(m *Manifest) { m.Object.BlockSize = MaxBlockSize + 1 },
+		"made from x":   func(m *Manifest) { m.MadeFrom = &MadeFrom{Snapshot: "x", Revision: 10} },
+		"made from a hole": func(m *Manifest) {
+			m.MadeFrom = &MadeFrom{Snapshot: m.ID, Revision: 4, First: 6, Last: 10, Segments: 1}
+		},
+		"made from nothing": func(m *Manifest) { m.MadeFrom = &MadeFrom{Snapshot: m.ID, Revision: 9} },
+		"made of more": func(m *Manifest) {
+			m.MadeFrom = &MadeFrom{Snapshot: m.ID, Revision: 4, First: 5, Last: 11, Segments: 1}
+		},
+		"proven later": func(m *Manifest) {
+			m.MadeFrom = &MadeFrom{Snapshot: m.ID, Revision: 12, Proof: &MemberProof{Revision: 11}}
+		},
 	} {
 		m, _ := newManifest(Timeline{clusterA, 1}, 10, day)
 		if err := m.Validate(); err != nil {
@@ -140,6 +152,33 @@ func TestValidate(t *testing.T) {
 		}
 		if _, err := EncodeManifest(m); err == nil {
 			t.Errorf("%s: it is written", name)
+		}
+	}
+}
+
+// TestMadeFrom: how a snapshot was made is read back as it was written, and is not there for one that was streamed.
+func TestMadeFrom(t *testing.T) {
+	m, _ := newManifest(Timeline{clusterA, 1}, 10, day)
+	plain, err := EncodeManifest(m)
+	if err != nil || bytes.Contains(plain, []byte("made_from")) {
+		t.Errorf("a streamed one: %v\n%s", err, plain)
+	}
+	for name, from := range map[string]*MadeFrom{
+		"forward": {
+			Snapshot: m.ID, Revision: 4, First: 5, Last: 10, Segments: 2, AssumedLeases: 1, Made: day, Seconds: 0.5, Host: "h", Steward: "test",
+			Proof: &MemberProof{Revision: 9, CompactRevision: 3, HashKV: 7, MemberID: "00000000000000aa", Time: day},
+		},
+		"back": {Snapshot: m.ID, Revision: 12, Made: day},
+	} {
+		m.MadeFrom = from
+		doc, err := EncodeManifest(m)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		got, err := DecodeManifest(doc)
+		if d := cmp.Diff(m, got); err != nil || d != "" {
+			t.Errorf("%s: %v (-want +got):\n%s", name, err, d)
 		}
 	}
 }

@@ -44,8 +44,8 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		EnableBashCompletion: true,
 		ExitErrHandler:       func(*cli.Context, error) {}, // run prints it, and chooses the exit code
 		Commands: []*cli.Command{
-			group("backup", "take, list, prove, prune, export and copy backups",
-				createCommand(), listCommand(), showCommand(), verifyCommand(), pruneCommand(), exportCommand(), copyCommand()),
+			group("backup", "take, list, prove, prune, compact, export and copy backups",
+				createCommand(), listCommand(), showCommand(), verifyCommand(), pruneCommand(), compactCommand(), exportCommand(), copyCommand()),
 			group("restore", "bring a member back from a backup", dataDirCommand()),
 			group("config", "what steward and stewardd would use", configShowCommand()),
 			versionCommand(), completionCommand(), manCommand(),
@@ -85,6 +85,7 @@ var uses = map[string]part{
 	"show":     everywhere | anyStore,
 	"verify":   everywhere | anyStore | opening,
 	"prune":    everywhere | anyStore | asking,
+	"compact":  everywhere | anyStore | sealing | opening,
 	"export":   everywhere | anyStore | opening,
 	"copy":     everywhere | anyStore,
 	"data-dir": everywhere | anyStore | opening | asking,

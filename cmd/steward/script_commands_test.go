@@ -36,6 +36,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"stuckput":  cmdStuckPut,
 	"interrupt": cmdInterrupt,
 	"ended":     cmdEnded,
+	"record":    cmdRecord,
 }
 
 // exits CODE PROGRAM [ARGS...]: the program ends with this exit code.

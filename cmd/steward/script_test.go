@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -23,12 +24,14 @@ const secretValue = "plain-text-that-must-not-leak"
 // age identities, and real servers at hand.
 func TestScripts(t *testing.T) {
 	env := startServers(t)
+	cmds := maps.Clone(commands)
+	cmds["etcd"] = etcdFor(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup:               func(e *testscript.Env) error { return prepare(e, env) },
-		Cmds:                commands,
+		Cmds:                cmds,
 		Condition:           func(cond string) (bool, error) { return condition(cond) },
 	})
 }

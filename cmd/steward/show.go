@@ -58,7 +58,8 @@ func describe(d *backup.Description, now time.Time) []term.Field {
 		{Name: "ID", Value: string(m.ID)},
 		{Name: "Cluster", Value: m.Cluster + " (" + m.Timeline.Cluster.String() + ")"},
 		{Name: "Timeline", Value: m.Timeline.String()},
-		{Name: "Taken", Value: fmt.Sprintf("%s (%s ago), in %s", term.Time(m.ID.Time()), term.Age(now.Sub(m.ID.Time())), term.Seconds(src.Seconds))},
+		{Name: "Moment", Value: momentOf(m, now)},
+		{Name: "Taken", Value: taken(m, now)},
 		{Name: "Revision", Value: fmt.Sprint(db.Revision)},
 		{Name: "Compacted at", Value: fmt.Sprint(db.CompactRevision)},
 		{Name: "Keys", Value: term.Count(db.Keys)},
@@ -72,6 +73,8 @@ func describe(d *backup.Description, now time.Time) []term.Field {
 		{Name: "Member", Value: member(src)},
 		{Name: "etcd", Value: src.EtcdVersion},
 		{Name: "Taken by", Value: fmt.Sprintf("steward %s on %s", src.Steward, src.Host)},
+		{Name: "Made from", Value: madeFrom(m.MadeFrom)},
+		{Name: "Proof", Value: madeProof(m.MadeFrom)},
 		{Name: "Stored", Value: fmt.Sprintf("%s (%d bytes) in %d blocks", term.Bytes(m.Object.Size), m.Object.Size, len(m.Object.Blocks))},
 		{Name: "Object", Value: d.Data.Store + "/" + m.Object.Key},
 		{Name: "Object SHA-256", Value: m.Object.SHA256.String()},
@@ -90,6 +93,36 @@ func describe(d *backup.Description, now time.Time) []term.Field {
 		fields = append(fields, term.Field{Name: "Locked until", Value: term.Time(locked)})
 	}
 	return append(fields, verification(d.Verified, now)...)
+}
+
+// taken is when a snapshot's stream began; one that was made offline has a moment instead.
+func taken(m *repo.Manifest, now time.Time) string {
+	if m.MadeFrom != nil {
+		return ""
+	}
+	return fmt.Sprintf("%s (%s ago), in %s", term.Time(m.ID.Time()), term.Age(now.Sub(m.ID.Time())), term.Seconds(m.Source.Seconds))
+}
+
+func momentOf(m *repo.Manifest, now time.Time) string {
+	if m.MadeFrom == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s (%s ago)", term.Time(m.ID.Time()), term.Age(now.Sub(m.ID.Time())))
+}
+
+func madeFrom(f *repo.MadeFrom) string {
+	if f == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s (revision %d) and %d segments, at %s by steward %s on %s, in %s; users, roles, alarms and members are that one's",
+		f.Snapshot, f.Revision, f.Segments, term.Time(f.Made), f.Steward, f.Host, term.Seconds(f.Seconds))
+}
+
+func madeProof(f *repo.MadeFrom) string {
+	if f == nil {
+		return ""
+	}
+	return provenBy(f.Proof)
 }
 
 func authentication(db repo.Database) string {
