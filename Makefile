@@ -7,7 +7,7 @@ PREFIX  ?= /usr/local
 T        = integration/tools
 TOOLS    = $(addprefix bin/tools/,etcd-3.5 etcd-3.6 etcd-3.7 etcdctl etcdutl versitygw age age-keygen)
 
-.PHONY: help build tools setup test demo bench lint fmt install clean
+.PHONY: help build tools setup test soak demo bench lint fmt install clean
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
 
@@ -31,6 +31,10 @@ setup: ## what the tests need beside Go: zstd, curl, jq, systemd, from Debian's 
 test: setup tools build ## everything that can be tested on this machine, with the race detector
 	go vet ./...
 	go test -race -timeout 40m ./...
+SOAK ?= 8
+soak: setup tools build ## SOAK rounds of the random histories and storms, longer and each with a new seed, which a failure prints
+	for i in $$(seq $(SOAK)); do STEWARD_REVISIONS=100000 STEWARD_SOAK=60 go test -race -count 1 -timeout 2h \
+	  -run 'TestExact|TestAnyCover|TestStorm|TestRandom' ./backup/rebuild ./backup/changes/... ./cmd/stewardd || exit; done
 lint: bin/tools/golangci-lint ## golangci-lint with the walls
 	bin/tools/golangci-lint run ./...
 fmt: bin/tools/golangci-lint

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -40,7 +39,7 @@ func (p *Plan) tryIdentities(ctx context.Context, m *repo.Manifest) error {
 	switch {
 	case err == nil:
 		return nil
-	case !matched && !holdsRecipient(m.Object.Recipients, o.Identities):
+	case !matched && !envelope.HoldsRecipient(m.Object.Recipients, o.Identities):
 		from := "given"
 		if o.IdentitiesFrom != "" {
 			from = "in " + o.IdentitiesFrom
@@ -61,17 +60,4 @@ func readHead(ctx context.Context, r *repo.Repo, m *repo.Manifest) (head []byte,
 	}
 	defer func() { err = errors.Join(err, body.Close()) }()
 	return io.ReadAll(io.LimitReader(body, length))
-}
-
-// holdsRecipient says whether one of the identities belongs to one of the recipients: then it is the header that is wrong.
-func holdsRecipient(recipients []string, identities []age.Identity) bool {
-	return slices.ContainsFunc(identities, func(id age.Identity) bool {
-		switch id := id.(type) {
-		case *age.X25519Identity:
-			return slices.Contains(recipients, id.Recipient().String())
-		case *age.HybridIdentity:
-			return slices.Contains(recipients, id.Recipient().String())
-		}
-		return false
-	})
 }

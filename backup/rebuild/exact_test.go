@@ -13,7 +13,7 @@ import (
 	"etcd-steward/integration/lab"
 )
 
-// number reads a number from the environment: REVISIONS, SEED.
+// number reads a number from the environment.
 func number(name string, otherwise int64) int64 {
 	if n, err := strconv.ParseInt(os.Getenv(name), 10, 64); err == nil {
 		return n
@@ -21,18 +21,19 @@ func number(name string, otherwise int64) int64 {
 	return otherwise
 }
 
-// TestExact is the promise: whatever is done to a cluster, a rebuild of any revision has the hash that a member gave for it. REVISIONS=100000
-// makes it long; SEED repeats the choices.
+// TestExact is the promise: whatever is done to a cluster, a rebuild of any revision has the hash that a member gave for it. The history of
+// three members is long also here; STEWARD_REVISIONS=100000 makes all three so (`make soak`), STEWARD_SEED repeats the choices.
 func TestExact(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts etcd: minutes")
 	}
 	for _, v := range []struct {
-		version string
-		members int
-	}{{"3.5", 1}, {"3.6", 3}, {"3.7", 1}} {
+		version   string
+		members   int
+		revisions int64
+	}{{"3.5", 1, 10_000}, {"3.6", 3, 100_000}, {"3.7", 1, 10_000}} {
 		t.Run(v.version, func(t *testing.T) {
-			exact(t, lab.EtcdOptions{
+			exact(t, number("STEWARD_REVISIONS", v.revisions), lab.EtcdOptions{
 				Version: v.version, Members: v.members, UnsafeNoFsync: true,
 				ExtraArgs: []string{"--max-txn-ops", fmt.Sprint(maxTxnOps), "--snapshot-count", "10000"},
 			})
@@ -40,13 +41,12 @@ func TestExact(t *testing.T) {
 	}
 }
 
-func exact(t *testing.T, o lab.EtcdOptions) {
+func exact(t *testing.T, revisions int64, o lab.EtcdOptions) {
 	rng := newRand(t)
-	revisions := number("REVISIONS", 5000)
 	cluster := lab.StartEtcd(t, o)
 	cli := cluster.Client(t)
 	rec := record(t, cli, 2, 500)
-	w := &workload{t: t, cluster: cluster, cli: cli, rec: rec, keys: 2000 + int(revisions/20)}
+	w := &workload{t: t, cluster: cluster, cli: cli, rec: rec, keys: 2000 + int(revisions/20), burst: int(revisions)}
 	w.rev.Store(1)
 	const rounds = 4
 	snaps := []string{snapshot(t, cli)}
@@ -59,7 +59,10 @@ func exact(t *testing.T, o lab.EtcdOptions) {
 	}
 	last := w.rev.Load()
 	segs := rec.until(t, last)
-	t.Logf("%d revisions, %d segments, %d notes, compacted at %d", last, len(segs), len(w.notes), w.compact.Load())
+	t.Logf("%d revisions, %d segments, %d notes, compacted at %d, the widest deletion %d keys", last, len(segs), len(w.notes), w.compact.Load(), w.widest.Load())
+	if w.widest.Load() < int64(w.burst)/2 {
+		t.Errorf("no deletion was of more than %d keys", w.widest.Load())
+	}
 	everyNote(t, snaps[0], segs, w.notes)
 	otherCovers(t, rng, snaps, segs, w.notes)
 }

@@ -28,10 +28,10 @@ var timeline = repo.Timeline{Cluster: 0xabc, Cut: 1}
 func newRand(t testing.TB) *rand.Rand {
 	t.Helper()
 	seed := rand.Uint64()
-	if s, err := strconv.ParseUint(os.Getenv("SEED"), 10, 64); err == nil {
+	if s, err := strconv.ParseUint(os.Getenv("STEWARD_SEED"), 10, 64); err == nil {
 		seed = s
 	}
-	t.Logf("SEED=%d", seed)
+	t.Logf("STEWARD_SEED=%d", seed)
 	return rand.New(rand.NewPCG(seed, 7))
 }
 

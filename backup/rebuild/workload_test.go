@@ -26,6 +26,8 @@ type workload struct {
 	cli     *clientv3.Client
 	rec     *recorder
 	keys    int
+	burst   int // the most keys that are put and deleted at once
+	widest  atomic.Int64
 	rev     atomic.Int64
 	compact atomic.Int64
 
@@ -57,6 +59,13 @@ func (w *workload) run(rng *rand.Rand, until int64, notes int) {
 			}
 		})
 	}
+	// At least one is as wide as it may be.
+	r := rand.New(rand.NewPCG(rng.Uint64(), rng.Uint64()))
+	wg.Go(func() {
+		if err := w.wide(ctx, r, w.burst); err != nil && ctx.Err() == nil && len(w.cluster.Members) == 1 {
+			w.t.Error("workload: ", err)
+		}
+	})
 	for i := 0; i < notes && !w.t.Failed(); i++ {
 		next := start + (until-start)*int64(i+1)/int64(notes)
 		lab.Eventually(w.t, 5*time.Minute, fmt.Sprintf("the workload reaches revision %d", next), func() error {
@@ -112,6 +121,8 @@ func (w *workload) step(ctx context.Context, r *rand.Rand) {
 		err = w.revoke(ctx, r)
 	case x < 986:
 		err = w.compaction(ctx, r)
+	case x == 988 && r.IntN(10) == 0:
+		err = w.wide(ctx, r, 1+r.IntN(w.burst))
 	case x == 986 && r.IntN(10) == 0:
 		_, err = w.cli.Defragment(ctx, w.cluster.Endpoint(r.IntN(len(w.cluster.Members))))
 	case x == 987 && r.IntN(10) == 0:
@@ -171,6 +182,30 @@ func (w *workload) txn(ctx context.Context, r *rand.Rand, n int) error {
 		w.seen(resp.Header.Revision)
 	}
 	return err
+}
+
+// wide puts n keys, many in a transaction, and deletes them all in one revision.
+func (w *workload) wide(ctx context.Context, r *rand.Rand, n int) error {
+	prefix := fmt.Sprintf("/wide/%x/", r.Uint64())
+	for i := 0; i < n; i += maxTxnOps {
+		var ops []clientv3.Op
+		for j := i; j < min(i+maxTxnOps, n); j++ {
+			ops = append(ops, clientv3.OpPut(fmt.Sprintf("%s%06d", prefix, j), "v"))
+		}
+		resp, err := w.cli.Txn(ctx).Then(ops...).Commit()
+		if err != nil {
+			return err
+		}
+		w.seen(resp.Header.Revision)
+	}
+	resp, err := w.cli.Delete(ctx, prefix, clientv3.WithPrefix())
+	if err != nil {
+		return err
+	}
+	w.seen(resp.Header.Revision)
+	for old := w.widest.Load(); old < resp.Deleted && !w.widest.CompareAndSwap(old, resp.Deleted); old = w.widest.Load() {
+	}
+	return nil
 }
 
 // grant makes a lease; some are so short that they expire while the workload runs.

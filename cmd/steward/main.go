@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"etcd-steward/backup/store"
+	"etcd-steward/internal/config"
 	"etcd-steward/internal/fail"
 	"etcd-steward/internal/term"
 )
@@ -76,6 +77,9 @@ func hintFor(err error) string {
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return "give it more time with --timeout, or see what is slow with --timeout 0"
+	}
+	if ps := (config.Problems)(nil); errors.As(err, &ps) {
+		return "correct it; `steward config show` shows what applies and where each value comes from"
 	}
 	return store.HintFor(err)
 }

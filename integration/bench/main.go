@@ -16,14 +16,18 @@ func main() {
 	out := flag.String("o", "", "write the page here (default: standard output)")
 	size := flag.Int("mb", 2000, "size of the database in MB")
 	rounds := flag.Int("rounds", 5, "how often each pair is run")
-	only := flag.String("only", "", "comma-separated parts: snapshot, restore, list (default: all)")
+	only := flag.String("only", "", "comma-separated parts: snapshot, restore, rebuild, record, list (default: all)")
+	child := flag.Bool("child", false, "run one rebuild as standard input says (for this program itself)")
 	flag.Parse()
+	if *child {
+		os.Exit(runChild())
+	}
 	os.Exit(lab.Run(func(t lab.T) {
 		b := &bench{T: t, mb: *size, rounds: *rounds}
 		for _, part := range []struct {
 			name string
 			run  func()
-		}{{"snapshot", b.snapshots}, {"restore", b.restores}, {"list", b.lists}} {
+		}{{"snapshot", b.snapshots}, {"restore", b.restores}, {"rebuild", b.rebuilds}, {"record", b.records}, {"list", b.lists}} {
 			if *only == "" || slices.Contains(strings.Split(*only, ","), part.name) {
 				part.run()
 			}
@@ -58,6 +62,12 @@ type figure struct {
 
 // ratio adds the median of a[i]/b[i], where the two were run in turn.
 func (b *bench) ratio(what string, limit float64, aName string, a []float64, bName string, c []float64) {
+	b.Helper()
+	b.ratioIn("s", what, limit, aName, a, bName, c)
+}
+
+// ratioIn is ratio for values in another unit than seconds.
+func (b *bench) ratioIn(unit, what string, limit float64, aName string, a []float64, bName string, c []float64) {
 	var r []float64
 	for i := range a {
 		r = append(r, a[i]/c[i])
@@ -65,7 +75,7 @@ func (b *bench) ratio(what string, limit float64, aName string, a []float64, bNa
 	v := median(r)
 	f := figure{
 		what: what, target: fmt.Sprintf("≤ %.2f", limit), value: v, format: "%.2f", ok: v <= limit,
-		detail: fmt.Sprintf("%s %s s; %s %s s; ratios %s", aName, list(a), bName, list(c), list(r)),
+		detail: fmt.Sprintf("%s %s %s; %s %s %s; ratios %s", aName, list(a), unit, bName, list(c), unit, list(r)),
 	}
 	b.add(f)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,6 +20,7 @@ type rig struct {
 	s3                  *lab.S3
 	dir                 string
 	identity, recipient string
+	cluster             string // of the repository; "" is bench
 }
 
 // valueBytes is the size of one value; with its key and etcd's own fields a record takes about 100 bytes more.
@@ -34,23 +36,27 @@ func (b *bench) start() *rig {
 	r := &rig{dir: b.TempDir()}
 	r.etcd = lab.StartEtcd(b, lab.EtcdOptions{Version: "3.6", UnsafeNoFsync: true, ExtraArgs: []string{"--quota-backend-bytes=34359738368"}})
 	r.s3 = lab.StartS3(b, lab.S3Options{})
-	r.identity = filepath.Join(r.dir, "identity.txt")
-	out, err := exec.Command(lab.Tool(b, "age-keygen"), "-o", r.identity).CombinedOutput()
-	if err != nil {
-		b.Fatalf("age-keygen: %v: %s", err, out)
-	}
-	_, r.recipient, _ = strings.Cut(strings.TrimSpace(string(out)), "Public key: ")
+	r.newIdentity(b)
 	fmt.Fprintf(os.Stderr, "bench: loading %d MB into etcd\n", b.mb)
 	lab.Fill(b, r.etcd.Client(b), lab.FillOptions{Keys: b.mb * 1e6 / perKey, ValueSize: valueBytes, Seed: 1})
 	b.rig = r
 	return r
 }
 
+func (r *rig) newIdentity(b *bench) {
+	r.identity = filepath.Join(r.dir, "identity.txt")
+	out, err := exec.Command(lab.Tool(b, "age-keygen"), "-o", r.identity).CombinedOutput()
+	if err != nil {
+		b.Fatalf("age-keygen: %v: %s", err, out)
+	}
+	_, r.recipient, _ = strings.Cut(strings.TrimSpace(string(out)), "Public key: ")
+}
+
 // steward is a run of the program under test against the rig.
 func (r *rig) steward(args ...string) *exec.Cmd {
 	st := r.s3.StoreConfig().S3
 	cmd := exec.Command(filepath.Join(lab.Root(), "bin", "steward"), append(args,
-		"--store", r.s3.URL(), "--s3-endpoint", st.Endpoint, "--s3-ca-file", st.CAFile, "--cluster", "bench")...)
+		"--store", r.s3.URL(), "--s3-endpoint", st.Endpoint, "--s3-ca-file", st.CAFile, "--cluster", cmp.Or(r.cluster, "bench"))...)
 	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+r.s3.Access, "AWS_SECRET_ACCESS_KEY="+r.s3.Secret)
 	return cmd
 }

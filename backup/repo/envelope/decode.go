@@ -105,7 +105,7 @@ func (d *decoding) open(opts DecodeOptions) (io.Reader, error) {
 		return plain, nil
 	case d.src.failed() != nil:
 		return nil, d.src.failed()
-	case errors.As(err, &noMatch) && !holdsRecipient(d.o.Recipients, opts.Identities):
+	case errors.As(err, &noMatch) && !HoldsRecipient(d.o.Recipients, opts.Identities):
 		from := "given"
 		if opts.IdentitiesFrom != "" {
 			from = "in " + opts.IdentitiesFrom
@@ -121,8 +121,9 @@ func noIdentity(o repo.Object, why error) error {
 		"give the secret key that belongs to one of these public keys: --identity FILE (age-keygen -y FILE shows its public key)")
 }
 
-// holdsRecipient says whether one of the identities belongs to one of the recipients.
-func holdsRecipient(recipients []string, identities []age.Identity) bool {
+// HoldsRecipient says whether one of the identities belongs to one of the recipients. When it does and an object cannot be opened all the same,
+// it is the object that is wrong.
+func HoldsRecipient(recipients []string, identities []age.Identity) bool {
 	return slices.ContainsFunc(identities, func(id age.Identity) bool {
 		switch id := id.(type) {
 		case *age.X25519Identity:

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"etcd-steward/integration/lab"
+)
+
+const (
+	recordRate  = 5000             // puts of 1 KiB per second
+	recordSlice = 20 * time.Second // of each measurement
+	recordFlush = 10 * time.Second
+)
+
+// records measures what recording costs, at a constant rate of writes: for etcd's clients (the latency of a put while stewardd records,
+// against the latency while it does not, in turn), for the host, and for the store.
+func (b *bench) records() {
+	r := b.startRecording()
+	w := newWriter(b, r.etcd)
+	w.run(r.slice, nil) // warm
+
+	var with, without, cpu, anon, lags []float64
+	var stored, written, first, last int64
+	for range b.rounds {
+		without = append(without, w.run(r.slice, nil).p99())
+		d := r.startDaemon(b, w)
+		before := cpuOf(b, d.PID())
+		stop, peak := make(chan struct{}), make(chan float64)
+		go func() { peak <- watchAnon(d.PID(), stop) }()
+		s := w.run(r.slice, nil)
+		cpu = append(cpu, 100*(cpuOf(b, d.PID())-before)/s.seconds)
+		r.settle(b, s.last)
+		close(stop)
+		anon = append(anon, <-peak)
+		d.Stop()
+		with = append(with, s.p99())
+		segs := r.segments(b)
+		lags = append(lags, s.lags(segs)...)
+		bytes, revisions := s.stored(segs)
+		stored, written = stored+bytes, written+revisions*int64(valueBytes+len(w.fill.Key(0)))
+		first, last = s.first, s.last
+	}
+	b.ratioIn("ms", "etcd's put latency, 99th percentile, while stewardd records 5,000 writes/s of 1 KiB, against without", 1.05, "with", with, "without", without)
+	b.limit("stewardd while recording that, of one core", 25, "%", cpu)
+	b.limit("the same, anonymous memory", 100, "MB", anon)
+	slices.Sort(lags)
+	lag := lags[len(lags)*99/100]
+	limit := (recordFlush + 2*time.Second).Seconds()
+	b.add(figure{
+		what: "from a write to its segment in the store, 99th percentile, flush 10 s", target: fmt.Sprintf("≤ %.0f s", limit), value: lag, format: "%.1f s", ok: lag <= limit,
+		detail: fmt.Sprintf("median %.1f, highest %.1f s of %d revisions", lags[len(lags)/2], lags[len(lags)-1], len(lags)),
+	})
+	json := float64(gzippedJSON(b, r.etcd, first, last))
+	perMB := float64(stored) / float64(written)
+	theirs := json / float64((last-first+1)*int64(valueBytes+len(w.fill.Key(0))))
+	b.add(figure{
+		what: "bytes stored per byte written, against gzip of the same events as JSON", target: "none", value: perMB / theirs, format: "%.2f", ok: true,
+		detail: fmt.Sprintf("%.0f kB against %.0f kB per MB of keys and values", 1000*perMB, 1000*theirs),
+	})
+}
+
+// recordRig is a member that syncs, as a master's does, and a daemon's configuration.
+type recordRig struct {
+	*rig
+	slice  time.Duration
+	config string
+}
+
+func (b *bench) startRecording() *recordRig {
+	base := &rig{dir: b.TempDir(), s3: lab.StartS3(b, lab.S3Options{}), cluster: "recorded"}
+	base.etcd = lab.StartEtcd(b, lab.EtcdOptions{Version: "3.6", ExtraArgs: []string{"--quota-backend-bytes=34359738368", "--auto-compaction-mode=revision", "--auto-compaction-retention=400000"}})
+	base.newIdentity(b)
+	r := &recordRig{rig: base, slice: recordSlice, config: filepath.Join(base.dir, "steward.yaml")}
+	st := r.s3.StoreConfig().S3
+	err := os.WriteFile(r.config, fmt.Appendf(nil, `store: %s
+s3: {endpoint: %q, ca_file: %s, path_style: true}
+encryption: {recipients: [%s]}
+listen: 127.0.0.1:0
+clusters:
+  - name: %s
+    endpoints: [%s]
+    snapshot: {schedule: "0 0 1 1 *"}
+    changes: {flush: %s}
+`, r.s3.URL(), st.Endpoint, st.CAFile, r.recipient, r.cluster, r.etcd.Endpoint(0), recordFlush), 0o600)
+	if err != nil {
+		b.Fatalf("%v", err)
+	}
+	b.took(r.steward("backup", "create", "--endpoints", r.etcd.Endpoint(0), "--recipient", r.recipient))
+	return r
+}
+
+// startDaemon runs stewardd, and the writes at their rate, until what was written before is in the store.
+func (r *recordRig) startDaemon(b *bench, w *writer) *lab.Process {
+	cmd := exec.Command(filepath.Join(lab.Root(), "bin", "stewardd"), "--config", r.config)
+	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+r.s3.Access, "AWS_SECRET_ACCESS_KEY="+r.s3.Secret, "STATE_DIRECTORY="+filepath.Join(r.dir, "state"))
+	d := lab.Start(b, "stewardd", cmd)
+	from := w.revision.Load()
+	w.run(3*time.Minute, func() bool { return r.through(b) >= from })
+	return d
+}
+
+// settle waits until a revision is in the store.
+func (r *recordRig) settle(b *bench, rev int64) {
+	lab.Eventually(b, time.Minute, "what was written is in the store", func() error {
+		if at := r.through(b); at < rev {
+			return fmt.Errorf("at %d of %d", at, rev)
+		}
+		return nil
+	})
+}
+
+// stored is a segment in the S3 server's folder.
+type stored struct {
+	first, last int64
+	size        int64
+	at          time.Time
+}
+
+func (r *recordRig) segments(b *bench) (out []stored) {
+	found, err := filepath.Glob(filepath.Join(r.s3.Dir, r.s3.Bucket, "lab", r.cluster, "*", "changes", "*", "*"))
+	if err != nil {
+		b.Fatalf("%v", err)
+	}
+	for _, path := range found {
+		st, err := os.Stat(path)
+		fields := strings.Split(filepath.Base(path), "-")
+		if err != nil || len(fields) < 3 {
+			continue
+		}
+		a, _ := strconv.ParseInt(fields[0], 16, 64)
+		z, _ := strconv.ParseInt(fields[1], 16, 64)
+		out = append(out, stored{a, z, st.Size(), st.ModTime()})
+	}
+	return out
+}
+
+// through is the last revision of the segments in the store.
+func (r *recordRig) through(b *bench) (last int64) {
+	for _, s := range r.segments(b) {
+		last = max(last, s.last)
+	}
+	return last
+}
+
+// cpuOf is the CPU time that a process has used, in seconds (proc(5): stat, utime and stime in ticks of 10 ms).
+func cpuOf(b *bench, pid int) float64 {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		b.Fatalf("%v", err)
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	f := strings.Fields(rest)
+	u, _ := strconv.ParseFloat(f[11], 64)
+	s, _ := strconv.ParseFloat(f[12], 64)
+	return (u + s) / 100
+}
