@@ -144,7 +144,7 @@ func (w *recorded) manifests(t *testing.T) (keys []string) {
 func (w *recorded) restores(t *testing.T, m *repo.Manifest, hash uint32) {
 	t.Helper()
 	file, dir := filepath.Join(t.TempDir(), "plain.db"), filepath.Join(t.TempDir(), "restored")
-	if _, err := Export(t.Context(), ExportOptions{Repo: w.repo, ID: m.ID, Identities: []age.Identity{w.id}, To: file}); err != nil {
+	if _, err := Export(t.Context(), ExportOptions{Repo: w.repo, Point: Point{ID: m.ID}, Identities: []age.Identity{w.id}, To: file}); err != nil {
 		t.Fatal(err)
 	}
 	lab.Etcdutl(t, "snapshot", "restore", file, "--data-dir", dir)

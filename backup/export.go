@@ -2,12 +2,12 @@ package backup
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"filippo.io/age"
 
@@ -16,11 +16,10 @@ import (
 	"etcd-steward/internal/fail"
 )
 
-// ExportOptions say which backup becomes a plain file.
+// ExportOptions say which restore point becomes a plain file.
 type ExportOptions struct {
-	Repo *repo.Repo
-	// ID is the backup's, or Newest.
-	ID         repo.SnapshotID
+	Repo       *repo.Repo
+	Point      Point
 	Identities []age.Identity
 	// To is the file to make; it must not exist. When Stream is set, the content goes there instead, once it is checked, by way of the
 	// folder Scratch.
@@ -32,13 +31,16 @@ type ExportOptions struct {
 
 // Exported is the outcome of an export.
 type Exported struct {
-	ID       repo.SnapshotID `json:"id"`
+	ID       repo.SnapshotID `json:"id"` // of the snapshot, or of the one that the rebuild began with
 	Revision repo.Revision   `json:"revision"`
+	Point    Resolved        `json:"point"`
 	File     string          `json:"file,omitempty"`
 	Bytes    int64           `json:"bytes"`
+	// Rebuilt is what a rebuild found out; nil for a snapshot as it was taken.
+	Rebuilt *Rebuilt `json:"rebuilt,omitempty"`
 }
 
-// Export writes a backup as `etcdctl snapshot save` would have: the database and etcd's SHA-256 behind it, for stock etcdutl. Every byte is
+// Export writes a restore point as `etcdctl snapshot save` would have: the database and etcd's SHA-256 behind it, for stock etcdutl. Every byte is
 // checked before the file gets its name, or before the first byte is streamed. The file is readable by its owner only: it holds the
 // cluster's secrets in the clear.
 func Export(ctx context.Context, o ExportOptions) (*Exported, error) {
@@ -47,19 +49,13 @@ func Export(ctx context.Context, o ExportOptions) (*Exported, error) {
 			return nil, fail.Refused(fmt.Errorf("%s is already there; nothing is overwritten", o.To), "choose another name, or move it away")
 		}
 	}
-	_, entries, err := findAll(ctx, o.Repo, []repo.SnapshotID{o.ID})
+	l, err := Locate(ctx, o.Repo, o.Point, LocateOptions{Identities: o.Identities})
 	if err != nil {
 		return nil, err
 	}
-	m, err := o.Repo.Manifest(ctx, entries[0])
-	if err != nil {
-		return nil, wanting(ctx, err)
+	if err := l.needIdentity(o.Identities); err != nil { // before room is made for it
+		return nil, err
 	}
-	if m.Object.Encrypted() && len(o.Identities) == 0 { // before room is made for it
-		return nil, fail.New(fail.Usage, fmt.Errorf("backup %s is encrypted to %s, and no identity was given", m.ID, strings.Join(m.Object.Recipients, ", ")),
-			"give the file with the private key: --identity FILE")
-	}
-	size := m.Database.Size + trailerSize
 	dir := o.Scratch
 	if o.Stream == nil {
 		dir = filepath.Dir(o.To)
@@ -67,19 +63,55 @@ func Export(ctx context.Context, o ExportOptions) (*Exported, error) {
 			return nil, fmt.Errorf("export to %s: %w", o.To, err)
 		}
 	}
-	s, err := newScratch(dir, size)
+	growth, _ := l.Growth()
+	s, err := newScratch(dir, l.Snapshot.Database.Size+trailerSize+growth)
 	if err != nil {
 		return nil, err
 	}
 	defer s.remove()
+	out := &Exported{ID: l.Snapshot.ID, Revision: l.Revision, Point: l.Resolved(), File: o.To}
+	if out.Rebuilt, err = o.make(ctx, l, s); err != nil {
+		return nil, err
+	}
+	if out.Bytes, err = s.f.Seek(0, io.SeekEnd); err != nil {
+		return nil, fmt.Errorf("read the scratch file: %w", err)
+	}
+	return out, o.deliver(ctx, s, out.Bytes)
+}
+
+// make puts the point's content into the scratch file.
+func (o *ExportOptions) make(ctx context.Context, l *Located, s *scratch) (*Rebuilt, error) {
+	m := l.Snapshot
 	if err := decode(ctx, o.Repo, m, s, o.Identities, o.Progress.stage("export", m.Object.Size), false); err != nil {
 		return nil, wanting(ctx, err)
 	}
 	if err := checkTrailer(ctx, m, s.path()); err != nil {
 		return nil, wanting(ctx, fmt.Errorf("backup %s: %w", m.ID, err))
 	}
-	out := &Exported{ID: m.ID, Revision: m.Database.Revision, File: o.To, Bytes: size}
-	return out, o.deliver(ctx, s, size)
+	if !l.Rebuilt() {
+		return nil, nil
+	}
+	res, err := l.Forward(ctx, o.Repo, MaterialiseOptions{Path: s.path(), Identities: o.Identities, Progress: o.Progress})
+	if err != nil {
+		return nil, err
+	}
+	return RebuiltFrom(res), addTrailer(ctx, s.f)
+}
+
+// addTrailer writes the SHA-256 of a database behind it, as etcd's own stream has it.
+func addTrailer(ctx context.Context, f *os.File) error {
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return fmt.Errorf("read the scratch file: %w", err)
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, &ctxReader{ctx, io.NewSectionReader(f, 0, size)}); err != nil {
+		return fmt.Errorf("hash the scratch file: %w", err)
+	}
+	if _, err := f.WriteAt(h.Sum(nil), size); err != nil {
+		return fmt.Errorf("write the scratch file: %w", err)
+	}
+	return nil
 }
 
 // deliver gives the checked file its name, or streams it.

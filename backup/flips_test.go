@@ -154,7 +154,7 @@ func (r *rig) mustFind(t *testing.T, key, what string) {
 		return
 	}
 	var out bytes.Buffer
-	if _, err := Export(t.Context(), ExportOptions{Repo: opened, ID: id, Identities: o.Identities, Stream: &out, Scratch: o.Scratch}); err == nil || out.Len() > 0 {
+	if _, err := Export(t.Context(), ExportOptions{Repo: opened, Point: Point{ID: id}, Identities: o.Identities, Stream: &out, Scratch: o.Scratch}); err == nil || out.Len() > 0 {
 		t.Errorf("%s of %s: export gave %d bytes, error %v", what, key, out.Len(), err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"filippo.io/age"
 
@@ -25,6 +26,29 @@ type MaterialiseOptions struct {
 	NoProof bool
 	// Progress has two stages, "fetch" and "rebuild", both in stored bytes.
 	Progress Progress
+}
+
+// Rebuilt is what a person is told of a rebuild.
+type Rebuilt struct {
+	// Events is how many records of the change log were applied, Removed how many of the snapshot were taken back.
+	Events  int64 `json:"events"`
+	Removed int64 `json:"removed"`
+	// Leases is the number of leases. Of Assumed of them nothing is known but that keys were attached to them: they have the TTL that rebuild assumes.
+	Leases  int `json:"leases"`
+	Assumed int `json:"leases_assumed"`
+	// ProvenAt is the newest revision whose HashKV a member gave and the file was found to have; 0 when the log holds none.
+	ProvenAt repo.Revision `json:"proven_at,omitempty"`
+	// SeenBy is when a recorder had seen the revision, as far as the log says.
+	SeenBy time.Time `json:"seen_by,omitzero"`
+}
+
+// RebuiltFrom sums a rebuild up.
+func RebuiltFrom(r *rebuild.Result) *Rebuilt {
+	out := &Rebuilt{Events: r.Applied, Removed: r.Removed, Leases: r.Leases, Assumed: len(r.Assumed), SeenBy: r.When.By}
+	if r.Proof != nil {
+		out.ProvenAt = r.Proof.Revision
+	}
+	return out
 }
 
 // Materialise writes the db file of the point: fetched, decrypted, every byte checked, brought to the revision, and durable with its name. There is no
@@ -88,6 +112,15 @@ func (l *Located) Forward(ctx context.Context, r *repo.Repo, o MaterialiseOption
 	}
 	o.Progress.report("rebuild", total, total)
 	return &res, nil
+}
+
+// growthFactor is what segments take in a db file for every byte in the store: zstd makes JSON and protobuf of Kubernetes three to five times smaller, and pages are not full.
+const growthFactor = 6
+
+// Growth is by how much the snapshot's db file grows on the way to the point: at least, and likely at most. Free pages in the file make it less.
+func (l *Located) Growth() (least, likely int64) {
+	n := segmentBytes(l.Segments)
+	return n, growthFactor * n
 }
 
 // read is about how many bytes of the segments have been applied at a revision.

@@ -39,22 +39,45 @@ type LocateOptions struct {
 
 // Located is what a point came to, from names and manifests alone: nothing has been downloaded but manifests and, for a time, the segments near it.
 type Located struct {
+	Timeline repo.Timeline
+	Revision repo.Revision
+	// At is when the revision had been seen, as far as is known: zero for a revision that is not a snapshot's.
+	At time.Time
+	// Moment says how a Time was resolved; nil when none was given.
+	Moment *cover.Moment
+	// Snapshot is what the rebuild begins with. It may be newer than Revision: its history reaches back so far.
+	Snapshot *repo.Manifest
+	// Segments continue it, in the order in which they are applied; empty: the snapshot alone.
+	Segments []repo.Segment
+	// Behind are the next segments after Revision, at most two: they tell of leases that nothing else tells of.
+	Behind []repo.Segment
+	// Top is the highest revision of the timeline that can be reached.
+	Top repo.Revision
+	// Unreadable are the manifests that could not be read, and so were not considered.
+	Unreadable map[repo.SnapshotID]error
+}
+
+// Resolved is what a person or a script is told of a restore point: what was meant came to this.
+type Resolved struct {
 	Timeline repo.Timeline `json:"timeline"`
 	Revision repo.Revision `json:"revision"`
-	// At is when the revision had been seen, as far as is known: zero for a revision that is not a snapshot's.
+	// At is when the revision had been seen, as far as is known.
 	At time.Time `json:"at,omitzero"`
-	// Moment says how a Time was resolved; nil when none was given.
-	Moment *cover.Moment `json:"moment,omitempty"`
-	// Snapshot is what the rebuild begins with. It may be newer than Revision: its history reaches back so far.
-	Snapshot *repo.Manifest `json:"-"`
-	// Segments continue it, in the order in which they are applied; empty: the snapshot alone.
-	Segments []repo.Segment `json:"-"`
-	// Behind are the next segments after Revision, at most two: they tell of leases that nothing else tells of.
-	Behind []repo.Segment `json:"-"`
-	// Top is the highest revision of the timeline that can be reached.
-	Top repo.Revision `json:"-"`
-	// Unreadable are the manifests that could not be read, and so were not considered.
-	Unreadable map[repo.SnapshotID]error `json:"-"`
+	// Moment says how a time was resolved; nil when none was given.
+	Moment           *cover.Moment   `json:"moment,omitempty"`
+	Snapshot         repo.SnapshotID `json:"snapshot"`
+	SnapshotRevision repo.Revision   `json:"snapshot_revision"`
+	// Segments is how many are applied; the snapshot is newer than Revision, or Revision itself, when there are none.
+	Segments    int   `json:"segments"`
+	StoredBytes int64 `json:"stored_bytes"`
+}
+
+// Resolved sums the point up.
+func (l *Located) Resolved() Resolved {
+	return Resolved{
+		Timeline: l.Timeline, Revision: l.Revision, At: l.At, Moment: l.Moment, Snapshot: l.Snapshot.ID, SnapshotRevision: l.Snapshot.Database.Revision,
+		Segments: len(l.Segments), StoredBytes: l.Stored(),
+	}
 }
 
 // Rebuilt says whether the point is another one than the snapshot's own.
@@ -68,23 +91,6 @@ func segmentBytes(segs []repo.Segment) (n int64) {
 		n += s.Size
 	}
 	return n
-}
-
-// String says what is restored, for people.
-func (l *Located) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "revision %d of timeline %s", l.Revision, l.Timeline)
-	if !l.At.IsZero() {
-		fmt.Fprintf(&b, ", seen %s", l.At.UTC().Format("2006-01-02T15:04:05.999Z"))
-	}
-	fmt.Fprintf(&b, ", from snapshot %s", l.Snapshot.ID)
-	switch base := l.Snapshot.Database.Revision; {
-	case base > l.Revision:
-		fmt.Fprintf(&b, " (revision %d), going back %d revisions", base, base-l.Revision)
-	case base < l.Revision:
-		fmt.Fprintf(&b, " (revision %d) and %d segments", base, len(l.Segments))
-	}
-	return b.String()
 }
 
 // seenAt is when a snapshot's revision had certainly been seen: when its stream had ended.
@@ -190,16 +196,28 @@ func (l *locator) unreadable(ctx context.Context, id repo.SnapshotID, err error)
 func (l *locator) newest(ctx context.Context) (*Located, error) {
 	t := l.timeline()
 	w, ok := lastWindow(l.windows, t)
-	// A manifest that cannot be read may be that of the newest point: then there is no telling what is lost without it.
-	for _, e := range l.catalog.Backups() {
-		if err := l.bad[e.ID]; err != nil && e.Timeline == t && (!ok || e.Revision > w.To) {
-			return nil, l.unreadable(ctx, e.ID, err)
+	// Without the newest snapshot, what only snapshots hold (users, alarms) would silently be older: that is for a person to choose.
+	if e, err := l.newestBad(t); err != nil {
+		hint := "verify the backup (`steward backup verify " + string(e.ID) + "`), or take another one (`steward backup list`)"
+		if ok && w.To >= e.Revision {
+			hint = fmt.Sprintf("--to-revision %d takes the way from an older snapshot (whose users and alarms it has)", w.To)
 		}
+		return nil, fail.New(fail.Wanting, err, hint)
 	}
 	if !ok {
 		return nil, fail.New(fail.Wanting, fmt.Errorf("%w of timeline %s in %s", errNothing, t, l.repo.Store()), "steward backup list --all")
 	}
 	return l.cover(ctx, t, w.To)
+}
+
+// newestBad is the newest snapshot of a timeline, and why it cannot be read; nil if it can.
+func (l *locator) newestBad(t repo.Timeline) (newest repo.Entry, why error) {
+	for _, e := range l.catalog.Backups() {
+		if e.Timeline == t && cmp.Or(cmp.Compare(e.Revision, newest.Revision), cmp.Compare(e.ID, newest.ID)) > 0 {
+			newest = e
+		}
+	}
+	return newest, l.bad[newest.ID]
 }
 
 // timeline is the one that was asked for, or the newest.

@@ -119,7 +119,7 @@ func (w *recorded) wantExact(t *testing.T, l *Located, rev repo.Revision) {
 		t.Fatal(err)
 	}
 	if l.Revision != rev || res.Revision != rev {
-		t.Errorf("%s: got revision %d, want %d", l, res.Revision, rev)
+		t.Errorf("%s: got revision %d, want %d", l.Resolved(), res.Revision, rev)
 	}
 	want := w.etcd.HashKV(t, 0, int64(rev))
 	f, err := dbfile.Open(path)
@@ -129,7 +129,7 @@ func (w *recorded) wantExact(t *testing.T, l *Located, rev repo.Revision) {
 	defer func() { _ = f.Close() }()
 	got, err := f.HashKV(t.Context(), rev, repo.Revision(max(want.CompactRevision, 0)))
 	if err != nil || got != want.Hash {
-		t.Errorf("%s: HashKV %08x, %v; the member gives %08x", l, got, err, want.Hash)
+		t.Errorf("%s: HashKV %08x, %v; the member gives %08x", l.Resolved(), got, err, want.Hash)
 	}
 }
 
@@ -148,7 +148,7 @@ func TestPoints(t *testing.T) {
 
 	newest := w.locate(t, Point{})
 	if newest.Snapshot.ID != second.ID || len(newest.Segments) == 0 || newest.Top != last {
-		t.Errorf("the newest point is %s, top %d; want one behind snapshot %s up to %d", newest, newest.Top, second.ID, last)
+		t.Errorf("the newest point is %s, top %d; want one behind snapshot %s up to %d", newest.Resolved(), newest.Top, second.ID, last)
 	}
 	w.wantExact(t, newest, last)
 	for _, rev := range []repo.Revision{first.Database.Revision + 1, middle - 1, middle, middle + 3, before} {
@@ -157,13 +157,13 @@ func TestPoints(t *testing.T) {
 	for _, m := range []*repo.Manifest{first, second} {
 		alone := w.locate(t, Point{ID: m.ID})
 		if alone.Rebuilt() || alone.At.IsZero() {
-			t.Errorf("%s: want the snapshot alone, with its time", alone)
+			t.Errorf("%s: want the snapshot alone, with its time", alone.Resolved())
 		}
 		w.wantExact(t, alone, m.Database.Revision)
 	}
 	based := w.locate(t, Point{ID: first.ID, Revision: before})
 	if based.Snapshot.ID != first.ID {
-		t.Errorf("%s: want it from snapshot %s", based, first.ID)
+		t.Errorf("%s: want it from snapshot %s", based.Resolved(), first.ID)
 	}
 	w.wantExact(t, based, before)
 	timed := w.locate(t, Point{Time: at})

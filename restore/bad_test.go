@@ -176,7 +176,7 @@ func TestWrongManifest(t *testing.T) {
 	}
 	o := memberOptions(t, t.TempDir(), 1)[0]
 	o.Repo, o.Point.ID = r, m.ID
-	wantFailure(t, o, fail.Failed, "data object is missing")
+	wantFailure(t, o, fail.Wanting, "data object is missing")
 }
 
 // TestOccupied: a directory that is not empty, a running etcd, a missing parent, a file in the way, and another restore at work.
@@ -349,7 +349,7 @@ func TestUsage(t *testing.T) {
 			t.Errorf("%s: exit %d, %v, hint %q", name, fail.ExitCode(err), err, fail.HintOf(err))
 		}
 	}
-	if _, err := Prepare(t.Context(), good); err == nil || !strings.Contains(err.Error(), "no complete backup") {
+	if _, err := Prepare(t.Context(), good); fail.ExitCode(err) != fail.Wanting || !strings.Contains(err.Error(), "there is no backup") {
 		t.Errorf("an empty repository: %v", err)
 	}
 }

@@ -27,6 +27,12 @@ func (p *Plan) checkDisk() error {
 		content = p.Source.Stored
 	}
 	p.DiskNeed = content + editNeed
+	var likely int64
+	if p.point != nil {
+		var least int64
+		least, likely = p.point.Growth()
+		p.DiskNeed, likely = p.DiskNeed+least, likely-least
+	}
 	if p.placement.wal == nil {
 		p.DiskNeed += logNeed
 	}
@@ -39,6 +45,9 @@ func (p *Plan) checkDisk() error {
 	}
 	if p.DiskFree < p.DiskNeed {
 		return refuse(p.DataDir, p.DiskNeed, p.DiskFree)
+	}
+	if p.DiskFree < p.DiskNeed+likely {
+		p.Notes = append(p.Notes, fmt.Sprintf("the change log may make the database larger by up to some %d MiB more than is free: if so, the restore fails and leaves nothing behind", (p.DiskNeed+likely-p.DiskFree)>>20+1))
 	}
 	if p.placement.wal != nil {
 		walFree, err := free(*p.placement.wal)

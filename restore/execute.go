@@ -49,6 +49,9 @@ func (p *Plan) Execute(ctx context.Context) (res Result, err error) {
 	if err != nil {
 		return res, err
 	}
+	if err := p.forward(ctx); err != nil {
+		return res, err
+	}
 	report, err := p.build(sum)
 	if err != nil {
 		return res, err
@@ -101,7 +104,7 @@ func (p *Plan) build(sum repo.SHA256) (datadir.Report, error) {
 	case errors.Is(err, datadir.ErrRevision):
 		return report, fail.Refused(err, "give a smaller --bump-revision")
 	case err != nil:
-		return report, err
+		return report, wanting(err, damagedHint)
 	}
 	p.settle(p.Token, report.Cluster, report.Revision)
 	return report, nil
@@ -138,11 +141,28 @@ func (p *Plan) proveAndSync(ctx context.Context, r datadir.Report) (hash uint32,
 	if err := g.Wait(); err != nil {
 		return 0, wanting(err, damagedHint)
 	}
-	if m := p.manifest; m != nil && (hash != m.Database.HashKV || r.Revision != m.Database.Revision || r.CompactRevision != m.Database.CompactRevision) {
-		return hash, fail.New(fail.Wanting, fmt.Errorf("the restored database is not the one that was backed up: HashKV %08x at revision %d compacted at %d, the backup's is %08x at %d compacted at %d",
-			hash, r.Revision, r.CompactRevision, m.Database.HashKV, m.Database.Revision, m.Database.CompactRevision), damagedHint)
+	return hash, p.compare(hash, r)
+}
+
+// compare holds the finished file against what is known of the restore point: the backup's HashKV, or, of a revision between two, the one that a member gave
+// for it, if it did. That the file had the newest hash recorded below it was checked before it was finished.
+func (p *Plan) compare(hash uint32, r datadir.Report) error {
+	if p.manifest == nil {
+		return nil
 	}
-	return hash, nil
+	d := p.manifest.Database
+	want, at, compact := d.HashKV, d.Revision, d.CompactRevision
+	if p.rebuilt != nil {
+		want, at, compact = hash, p.rebuilt.Revision, p.rebuilt.CompactRevision
+		if k := p.rebuilt.Proof; k != nil && k.Revision == at && k.CompactRevision == compact {
+			want = k.Hash
+		}
+	}
+	if hash == want && r.Revision == at && r.CompactRevision == compact {
+		return nil
+	}
+	return fail.New(fail.Wanting, fmt.Errorf("the restored database is not the one that was backed up: HashKV %08x at revision %d compacted at %d, the backup's is %08x at %d compacted at %d",
+		hash, r.Revision, r.CompactRevision, want, at, compact), damagedHint)
 }
 
 // stage reports a stage that shows no progress of its own until it is done.

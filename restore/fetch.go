@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"etcd-steward/backup"
+	"etcd-steward/backup/changes"
 	"etcd-steward/backup/dbfile"
 	"etcd-steward/backup/repo"
 	"etcd-steward/backup/repo/envelope"
@@ -49,7 +51,7 @@ const damagedHint = "restore another backup (`steward backup list`), or this one
 
 // wanting gives damage that was found its exit code and a hint. Other errors stay as they are.
 func wanting(err error, hint string) error {
-	for _, damage := range []error{envelope.ErrDamaged, repo.ErrDamaged, store.Damaged, dbfile.ErrDamaged} {
+	for _, damage := range []error{envelope.ErrDamaged, repo.ErrDamaged, repo.ErrNoData, store.Damaged, dbfile.ErrDamaged, datadir.ErrDamaged, changes.ErrDamaged} {
 		if errors.Is(err, damage) {
 			return fail.New(fail.Wanting, err, hint)
 		}
@@ -81,6 +83,26 @@ func (p *Plan) fetchBackup(ctx context.Context, f *os.File) (sum repo.SHA256, er
 		return sum, fail.New(fail.Wanting, fmt.Errorf("fetch backup %s: it ends with the SHA-256 %s, its manifest says %s", m.ID, sum, m.Database.SHA256), damagedHint)
 	}
 	return sum, nil
+}
+
+// forward brings the snapshot in its place to the restore point's revision.
+func (p *Plan) forward(ctx context.Context) error {
+	if p.point == nil || !p.point.Rebuilt() {
+		return nil
+	}
+	o := p.options
+	o.at("rebuild")
+	res, err := p.point.Forward(ctx, o.Repo, backup.MaterialiseOptions{
+		Path: datadir.DBPath(p.placement.data.built), Identities: o.Identities, Progress: backup.Progress(o.Progress),
+	})
+	if errors.Is(err, syscall.ENOSPC) {
+		err = fail.Hint(err, "make room, or restore to another disk with --data-dir")
+	}
+	if err != nil {
+		return err
+	}
+	p.rebuilt = res
+	return nil
 }
 
 func (p *Plan) fetchFile(ctx context.Context, f *os.File) (size int64, sum repo.SHA256, err error) {

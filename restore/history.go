@@ -16,16 +16,18 @@ import (
 type history struct {
 	// lived are the clusters that took writes, and how that is known.
 	lived map[repo.ClusterID]string
-	// highest is the highest revision in any backup and any segment of any timeline.
+	// highest is the highest revision in any backup, any segment and any recorder's ledger of any timeline.
 	highest revision.Revision
 	// restored are the clusters that were restored from here; whether they ever started is not known.
 	restored []repo.Successor
+	// recorded is how far the change log of each timeline has come.
+	recorded map[repo.Timeline]repo.Recorded
 	notes    []string
 }
 
 // readHistory reads it from a listing and the successor records. Credentials that may not read the records make it poorer, and it says so.
 func readHistory(ctx context.Context, r *repo.Repo, c *repo.Catalog) (history, error) {
-	h := history{lived: map[repo.ClusterID]string{}}
+	h := history{lived: map[repo.ClusterID]string{}, recorded: map[repo.Timeline]repo.Recorded{}}
 	if id, ok := r.Identity(); ok {
 		h.lived[id.ClusterID] = "the cluster that the repository began with"
 	}
@@ -36,6 +38,9 @@ func readHistory(ctx context.Context, r *repo.Repo, c *repo.Catalog) (history, e
 	for _, s := range c.Segments {
 		h.lived[s.Timeline.Cluster] = "a cluster whose changes were recorded"
 		h.highest = max(h.highest, s.Last)
+	}
+	if err := h.readLedger(ctx, r, c); err != nil {
+		return h, err
 	}
 	all, err := r.Successors(ctx)
 	if errors.Is(err, store.Denied) {
@@ -53,6 +58,23 @@ func readHistory(ctx context.Context, r *repo.Repo, c *repo.Catalog) (history, e
 		h.restored = append(h.restored, s)
 	}
 	return h, nil
+}
+
+// readLedger adds the highest revisions that recorders have seen, stored or not.
+func (h *history) readLedger(ctx context.Context, r *repo.Repo, c *repo.Catalog) error {
+	for _, t := range c.Recorded {
+		rec, _, err := r.Recorded(ctx, t)
+		if errors.Is(err, store.Denied) {
+			h.notes = append(h.notes, "these credentials may not read the highest revision that was ever seen; without --bump-revision, it is taken from the backups")
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		h.highest = max(h.highest, rec.Highest)
+		h.recorded[t] = rec
+	}
+	return nil
 }
 
 // highestKnown is the highest revision that a cluster of this repository has served, as far as can be known.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"etcd-steward/backup"
 	"etcd-steward/backup/repo"
 )
 
@@ -22,16 +23,19 @@ func (p *Plan) noteManifest(m *repo.Manifest) {
 	}
 }
 
-// noteNewer says what lies behind the chosen restore point on its own timeline.
-func (p *Plan) noteNewer(c *repo.Catalog, e repo.Entry) {
-	top := e
-	for _, x := range c.Backups() {
-		if x.Timeline == e.Timeline && x.Revision > top.Revision {
-			top = x
-		}
+// notePoint says what lies behind the chosen restore point on its own timeline, and what is not certain about it.
+func (p *Plan) notePoint(l *backup.Located) {
+	if left := l.Top - l.Revision; left > 0 {
+		p.Notes = append(p.Notes, fmt.Sprintf("this timeline can be restored up to revision %d: %d revisions are left out", l.Top, left))
 	}
-	if top.ID != e.ID {
-		p.Notes = append(p.Notes, fmt.Sprintf("newer backups of this timeline exist, up to revision %d (%s): %d revisions are left out", top.Revision, top.ID, top.Revision-e.Revision))
+	if doubt := l.Resolved().Doubt(); doubt != "" {
+		p.Notes = append(p.Notes, doubt)
+	}
+	if l.Rebuilt() && p.history.recorded[l.Timeline].AuthRevision > l.Snapshot.Database.AuthRevision {
+		p.Notes = append(p.Notes, fmt.Sprintf("users, roles or rights were changed after snapshot %s: the change log does not carry them, so the older ones come back", l.Snapshot.ID))
+	}
+	for id, err := range l.Unreadable {
+		p.Notes = append(p.Notes, fmt.Sprintf("the manifest of backup %s cannot be read, so it was not considered: %v", id, err))
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"etcd-steward/backup"
+	"etcd-steward/backup/rebuild"
 	"etcd-steward/backup/repo"
 	"etcd-steward/backup/revision"
 	"etcd-steward/internal/fail"
@@ -47,7 +49,9 @@ type Plan struct {
 	Notes []string `json:"notes,omitempty"`
 
 	options   Options
-	manifest  *repo.Manifest // nil for a file
+	manifest  *repo.Manifest  // nil for a file
+	point     *backup.Located // nil for a file
+	rebuilt   *rebuild.Result // nil for a snapshot alone
 	history   history
 	placement *placement
 }
@@ -63,6 +67,8 @@ type Source struct {
 	Size        int64           `json:"size,omitempty"`   // of the database; 0 when a file does not tell
 	Stored      int64           `json:"stored,omitempty"` // what is read
 	Encrypted   bool            `json:"encrypted"`
+	// Point is what the restore point came to; nil for a file.
+	Point *backup.Resolved `json:"point,omitempty"`
 }
 
 // Prepare looks at everything, decides everything, and refuses what is unsafe.
@@ -111,8 +117,8 @@ func (o Options) checkUsage() error {
 	switch {
 	case (o.Repo == nil) == (o.File == ""):
 		return usage("restore takes either a backup of a repository or a file")
-	case o.File != "" && o.Point.ID != "":
-		return usage("a file is no backup of a repository: --id does not go with it")
+	case o.File != "" && o.Point != backup.Point{}:
+		return usage("a file is one restore point: neither --id nor --to-revision, --to-time and --timeline go with it")
 	case o.SkipHashCheck && o.File == "":
 		return usage("--skip-hash-check is for a file only")
 	case o.DataDir == "":

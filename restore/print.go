@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"etcd-steward/backup"
 	"etcd-steward/internal/term"
 )
 
@@ -32,6 +33,10 @@ func (s Source) fields(now time.Time) []term.Field {
 	if s.ID != "" {
 		what, when = fmt.Sprintf("backup %s in %s", s.ID, s.Where), "Taken"
 	}
+	point := ""
+	if s.Point != nil {
+		point = s.Point.String()
+	}
 	taken := term.Time(s.Taken) + ", " + term.Age(now.Sub(s.Taken)) + " ago"
 	size := ""
 	if s.Size > 0 {
@@ -40,7 +45,7 @@ func (s Source) fields(now time.Time) []term.Field {
 	if s.Keys > 0 {
 		size += fmt.Sprintf(", %s keys", term.Count(s.Keys))
 	}
-	return []term.Field{{Name: "Restore", Value: what}, {Name: when, Value: taken}, {Name: "etcd", Value: s.EtcdVersion}, {Name: "Size", Value: size}}
+	return []term.Field{{Name: "Restore", Value: what}, {Name: when, Value: taken}, {Name: "etcd", Value: s.EtcdVersion}, {Name: "Size", Value: size}, {Name: "Point", Value: point}}
 }
 
 func hexID(id string, unknown bool) string {
@@ -94,6 +99,14 @@ func notes(all []string) (fields []term.Field) {
 	return fields
 }
 
+// asBackedUp says what a HashKV was compared with; of a rebuilt revision, the notes say it.
+func asBackedUp(r *backup.Rebuilt) string {
+	if r == nil {
+		return " as backed up"
+	}
+	return ""
+}
+
 // Write describes the result for people, with what to do next.
 func (r Result) Write(w io.Writer) error {
 	fields := append(r.Source.fields(time.Now()),
@@ -101,7 +114,7 @@ func (r Result) Write(w io.Writer) error {
 		term.Field{Name: "WAL", Value: r.WALDir},
 		term.Field{Name: "Member", Value: fmt.Sprintf("%s (%s) of cluster %s", r.Name, r.MemberID, r.ClusterID)},
 		term.Field{Name: "Token", Value: r.Token},
-		term.Field{Name: "Revision", Value: fmt.Sprintf("%d, HashKV %08x as backed up", r.Revision, r.HashKV)},
+		term.Field{Name: "Revision", Value: fmt.Sprintf("%d, HashKV %08x%s", r.Revision, r.HashKV, asBackedUp(r.Rebuilt))},
 	)
 	if r.Bump > 0 {
 		fields = append(fields, term.Field{Name: "Bumped to", Value: fmt.Sprintf("%d", r.NewRevision)})

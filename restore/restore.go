@@ -1,6 +1,6 @@
-// Package restore brings a cluster back, offline: it turns a backup, or a snapshot file that somebody downloaded, into a
+// Package restore brings a cluster back, offline: it turns a restore point, or a snapshot file that somebody downloaded, into a
 // member's data directory. It promises that the directory appears whole or not at all, under any crash; that every byte in it was checked
-// and its HashKV compared with the backup's; and that what would endanger data or lead to two histories of one cluster is refused with the safe way.
+// and its HashKV compared with the backup's, or, at a revision between two backups, with the newest that a member gave; and that what would endanger data or lead to two histories of one cluster is refused with the safe way.
 // It starts and stops no etcd, and it deletes nothing that it did not write itself.
 package restore
 
@@ -10,14 +10,16 @@ import (
 
 	"filippo.io/age"
 
+	"etcd-steward/backup"
 	"etcd-steward/backup/repo"
 )
 
 // Options say what to restore, and into which member of which cluster. Names are etcdutl's where etcdutl has one.
 type Options struct {
-	// Repo and Point choose a backup; the zero Point is the newest. Or File is a snapshot on this machine: etcd's own, or zstd or age around it.
+	// Repo and Point choose what is restored; the zero Point is the newest that can be reached, with the change log behind the newest snapshot. Or File is a
+	// snapshot on this machine: etcd's own, or zstd or age around it.
 	Repo  *repo.Repo
-	Point Point
+	Point backup.Point
 	File  string
 	// SkipHashCheck accepts a File without etcd's SHA-256 trailer (a db file copied from a data directory).
 	SkipHashCheck bool

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"etcd-steward/backup"
 	"etcd-steward/backup/repo"
 	"etcd-steward/backup/revision"
 	"etcd-steward/internal/fail"
@@ -26,10 +27,11 @@ type Result struct {
 	Token     string           `json:"initial_cluster_token"`
 	Members   []datadir.Member `json:"members"`
 
-	// Revision, CompactRevision and HashKV are the backup's, before the bump: HashKV was computed from the restored file.
+	// Revision, CompactRevision and HashKV are the restore point's, before the bump: HashKV was computed from the restored file.
 	Revision        revision.Revision `json:"revision"`
 	CompactRevision revision.Revision `json:"compact_revision"`
 	HashKV          uint32            `json:"hash_kv"`
+	Rebuilt         *backup.Rebuilt   `json:"rebuilt,omitempty"` // nil for a snapshot alone
 	Bump            int64             `json:"bump_revision"`
 	NewRevision     revision.Revision `json:"new_revision"`
 
@@ -61,6 +63,10 @@ func (p *Plan) result(r datadir.Report, hash uint32) Result {
 		Token: p.Token, Members: p.Members, Revision: r.Revision, CompactRevision: r.CompactRevision, HashKV: hash, Bump: p.Bump,
 		NewRevision: r.NewRevision, Cleared: r.Cleared, Kept: r.Kept, EtcdFlags: p.etcdFlags(), Others: p.others(),
 	}
+	if p.rebuilt != nil {
+		res.Rebuilt = backup.RebuiltFrom(p.rebuilt)
+		res.Notes = append(res.Notes, res.Rebuilt.Lines(*p.Source.Point)...)
+	}
 	if r.AuthEnabled && p.manifest == nil {
 		res.Notes = append(res.Notes, "authentication is on in this snapshot, with the users and passwords of that time")
 	}
@@ -84,6 +90,9 @@ func (p *Plan) others() (all []Command) {
 	what := []string{"--from-file", p.options.File}
 	if p.manifest != nil {
 		what = []string{"--id", string(p.manifest.ID)}
+		if p.point.Rebuilt() {
+			what = append(what, "--to-revision", fmt.Sprint(p.point.Revision))
+		}
 	}
 	for _, m := range p.Members {
 		if m.ID == p.MemberID {

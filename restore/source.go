@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 
+	"etcd-steward/backup"
 	"etcd-steward/backup/dbfile"
 	"etcd-steward/backup/repo"
 	"etcd-steward/internal/fail"
@@ -23,35 +24,38 @@ func (p *Plan) lookAtSource(ctx context.Context) (subject, error) {
 	if err != nil {
 		return subject{}, err
 	}
-	e, err := Select(c, p.options.Point)
+	l, err := backup.Locate(ctx, r, p.options.Point, backup.LocateOptions{Catalog: c, Identities: p.options.Identities})
 	if err != nil {
 		return subject{}, err
 	}
-	m, err := r.Manifest(ctx, e)
-	if err != nil {
-		hint := "verify the backup (`steward backup verify " + string(e.ID) + "`), or restore another one (`steward backup list`)"
-		return subject{}, fail.Hint(wanting(err, hint), hint)
-	}
+	m := l.Snapshot
 	if err := refuseNewer(m.Source.EtcdVersion); err != nil {
 		return subject{}, err
 	}
 	if err := p.tryIdentities(ctx, m); err != nil {
 		return subject{}, err
 	}
+	if err := p.trySegments(ctx, l.Segments); err != nil {
+		return subject{}, err
+	}
 	if p.history, err = readHistory(ctx, r, c); err != nil {
 		return subject{}, wanting(err, "restore from a copy of the repository, or from a file that `steward backup export` writes (--from-file)")
 	}
-	p.manifest = m
+	p.manifest, p.point = m, l
+	resolved := l.Resolved()
 	p.OldClusterID = m.Timeline.Cluster
 	p.Source = Source{
 		ID: m.ID, Timeline: m.Timeline, Taken: m.ID.Time(), Where: r.Store().String(), EtcdVersion: m.Source.EtcdVersion,
-		Keys: m.Database.Keys, Size: m.Database.Size, Stored: m.Object.Size, Encrypted: m.Object.Encrypted(),
+		Keys: m.Database.Keys, Size: m.Database.Size, Stored: l.Stored(), Encrypted: m.Object.Encrypted(), Point: &resolved,
+	}
+	if l.Rebuilt() {
+		p.Source.Keys = 0 // what the manifest says is the snapshot's
 	}
 	p.Notes = append(p.Notes, p.history.notes...)
 	p.noteManifest(m)
-	p.noteNewer(c, e)
+	p.notePoint(l)
 	p.noteVerification(ctx, m.ID)
-	return subject{id: m.ID, sum: &m.Database.SHA256, revision: m.Database.Revision}, nil
+	return subject{id: m.ID, sum: pointSum(l), revision: l.Revision}, nil
 }
 
 // lookAtFile reads the ends of a file. A plain database tells its revision and its hash; what is compressed does not.

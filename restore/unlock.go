@@ -10,6 +10,7 @@ import (
 
 	"filippo.io/age"
 
+	"etcd-steward/backup/changes"
 	"etcd-steward/backup/repo"
 	"etcd-steward/backup/repo/envelope"
 	"etcd-steward/internal/fail"
@@ -51,6 +52,33 @@ func (p *Plan) tryIdentities(ctx context.Context, m *repo.Manifest) error {
 	}
 	return wanting(fmt.Errorf("backup %s: %w: age header: %w", m.ID, envelope.ErrDamaged, err), damagedHint)
 }
+
+// trySegments opens the first and the last of the segments, for the same reason: only their headers are read.
+func (p *Plan) trySegments(ctx context.Context, segs []repo.Segment) error {
+	if len(segs) == 0 {
+		return nil
+	}
+	for _, s := range []repo.Segment{segs[0], segs[len(segs)-1]} {
+		if s.Encrypted && len(p.options.Identities) == 0 {
+			return fail.Hint(fmt.Errorf("segment %s is encrypted, and there is no identity to open it with", s.Key), "give the age identity file with --identity")
+		}
+		seg, err := changes.OpenSegment(ctx, p.options.Repo, s, p.options.Identities)
+		var noMatch *age.NoIdentityMatchError
+		if errors.As(err, &noMatch) {
+			return fail.Hint(err, "the change log is encrypted to another public key than the snapshot: give both secret keys with --identity, or restore the snapshot alone with --id")
+		}
+		if err != nil {
+			return wanting(err, logHint)
+		}
+		if err := seg.Close(); err != nil {
+			return fmt.Errorf("close segment %s: %w", s.Key, err)
+		}
+	}
+	return nil
+}
+
+// logHint is for a change log whose bytes are not what they were.
+const logHint = "restore a revision below the damage (--to-revision), or a snapshot alone (--id); `steward backup list` shows what there is"
 
 func readHead(ctx context.Context, r *repo.Repo, m *repo.Manifest) (head []byte, err error) {
 	length := min(m.Object.Size, headMax)

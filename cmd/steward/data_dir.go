@@ -3,12 +3,9 @@ package main
 import (
 	"os"
 	"strconv"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
-	"etcd-steward/backup/repo"
-	"etcd-steward/internal/fail"
 	"etcd-steward/restore"
 )
 
@@ -16,9 +13,10 @@ func dataDirCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "data-dir",
 		Usage:     "restore one member's data directory, offline",
-		UsageText: "steward restore data-dir [--id ID] --data-dir DIR --name NAME --initial-cluster LIST --initial-advertise-peer-urls URLS [flags]",
-		Description: `Run it on each master, with etcd and kube-apiserver stopped on all of them, and with the same --initial-cluster. It fetches the newest
-backup (or --id), checks every byte, and puts a complete data directory into place; it prints the flags for etcd's first start,
+		UsageText: "steward restore data-dir [--id ID|--to-revision R|--to-time TIME] --data-dir DIR --name NAME --initial-cluster LIST --initial-advertise-peer-urls URLS [flags]",
+		Description: `Run it on each master, with etcd and kube-apiserver stopped on all of them, and with the same --initial-cluster. It restores the newest
+revision that can be reached, out of the newest snapshot and the change log behind it; or the one that --to-revision or --to-time names; or, with --id, a
+snapshot alone. It checks every byte, and puts a complete data directory into place; it prints the flags for etcd's first start,
 and the commands for the other members. Nothing is overwritten: a directory that is not empty is refused, move it aside first.
 The new cluster gets a token and an ID of its own, and a revision above all that were seen, so that Kubernetes' caches notice.
 docs/RUNBOOK-3AM.md has the whole procedure.
@@ -31,8 +29,7 @@ docs/RUNBOOK-3AM.md has the whole procedure.
 }
 
 func dataDirFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "id", Usage: "restore this `BACKUP`, not the newest"},
+	return append(pointFlags(), []cli.Flag{
 		&cli.StringFlag{Name: "from-file", Usage: "restore this snapshot `FILE`: etcd's own, or a downloaded object (.zst, .age)"},
 		&cli.BoolFlag{Name: "skip-hash-check", Usage: "accept a --from-file without etcd's hash, such as a db file copied from a disk", DisableDefaultText: true},
 		&cli.StringFlag{Name: "data-dir", Usage: "`DIR` to restore into; it must not exist, or be empty"},
@@ -48,7 +45,7 @@ func dataDirFlags() []cli.Flag {
 		&cli.StringFlag{Name: "owner", Usage: "`USER:GROUP` of the result", DefaultText: "whoever owned the directory before, or its parent"},
 		&cli.StringFlag{Name: "mode", Usage: "octal `MODE` of the data directory", DefaultText: "0700"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and change nothing", DisableDefaultText: true},
-	}
+	}...)
 }
 
 func dataDir(c *call) error {
@@ -107,6 +104,10 @@ func (c *call) restoreOptions() (restore.Options, error) {
 	if err := c.restoreNumbers(&o); err != nil {
 		return o, err
 	}
+	var err error
+	if o.Point, err = c.point(); err != nil {
+		return o, err
+	}
 	cfg, err := c.config()
 	if err != nil {
 		return o, err
@@ -117,12 +118,6 @@ func (c *call) restoreOptions() (restore.Options, error) {
 	o.CommonArgs = c.commonArgs()
 	if o.File != "" {
 		return o, nil
-	}
-	if id := c.String("id"); id != "" && !strings.EqualFold(id, "newest") {
-		o.Point.ID = repo.SnapshotID(strings.ToUpper(id))
-		if _, err := repo.ParseSnapshotID(string(o.Point.ID)); err != nil {
-			return o, fail.New(fail.Usage, err, "steward backup list")
-		}
 	}
 	o.Repo, err = c.existing(cfg)
 	return o, err

@@ -59,6 +59,8 @@ var (
 	// ErrKnownMember means that a member of the new cluster has the ID of one in the file: the token and the URLs are those of the old
 	// cluster, whose surviving members could join the restored one and diverge from it unnoticed.
 	ErrKnownMember = errors.New("the new cluster would have a member of the old one")
+	// ErrDamaged means that the file is no sound database.
+	ErrDamaged = errors.New("the database is damaged")
 	// ErrNewer means that the file was written by a newer etcd than this program knows.
 	ErrNewer = errors.New("written by a newer etcd than this program knows")
 	// ErrRevision means that the bump leads beyond MaxRevision.

@@ -51,14 +51,14 @@ func skipScan(path string) (err error) {
 	defer func() { err = errors.Join(err, f.Close()) }()
 	m, err := newestMeta(f)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
+		return fmt.Errorf("read %s: %w: %w", path, ErrDamaged, err)
 	}
 	st, err := f.Stat()
 	if err != nil {
 		return err
 	}
 	if want := int64(m.Pgid) * int64(m.PageSize); st.Size() < want {
-		return fmt.Errorf("read %s: %d bytes, but its pages take %d: the file is cut off", path, st.Size(), want)
+		return fmt.Errorf("read %s: %w: it has %d bytes, but its pages take %d: the file is cut off", path, ErrDamaged, st.Size(), want)
 	}
 	if m.Freelist != noFreelist {
 		return nil // the file has a list of its own: nothing to scan
@@ -127,7 +127,7 @@ func metaAt(f *os.File, offset int64) (m meta, ok bool) {
 func edit(path string, fn func(tx *bbolt.Tx) error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("edit %s: the database is damaged: %v", path, r)
+			err = fmt.Errorf("edit %s: %w: %v", path, ErrDamaged, r)
 		}
 	}()
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
