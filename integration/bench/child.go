@@ -19,7 +19,9 @@ import (
 
 // task is a rebuild that runs in a process of its own, so that its memory is its own. It comes as JSON on standard input.
 type task struct {
-	Store    store.Config
+	URL      string
+	Endpoint string
+	CAFile   string
 	Cluster  string
 	Path     string // the db file
 	Target   int64
@@ -39,7 +41,7 @@ func rebuildChild(in io.Reader, out io.Writer) error {
 		return err
 	}
 	ctx := context.Background()
-	r, ids, err := openRepo(ctx, t.Store, t.Cluster, t.Identity)
+	r, ids, err := openRepo(ctx, store.Config{URL: t.URL, S3: store.S3Options{Endpoint: t.Endpoint, CAFile: t.CAFile}}, t.Cluster, t.Identity)
 	if err != nil {
 		return err
 	}
@@ -74,7 +76,9 @@ func openRepo(ctx context.Context, cfg store.Config, cluster, identity string) (
 }
 
 // child runs a task, under the bound that both programs set themselves, and returns what it printed and its highest anonymous memory in MB.
-func (b *bench) child(t task) (outcome, float64) {
+func (b *bench) child(r *rig, t task) (outcome, float64) {
+	st := r.s3.StoreConfig()
+	t.URL, t.Endpoint, t.CAFile, t.Identity = st.URL, st.S3.Endpoint, st.S3.CAFile, r.identity
 	self, err := os.Executable()
 	if err != nil {
 		b.Fatalf("%v", err)
@@ -84,7 +88,7 @@ func (b *bench) child(t task) (outcome, float64) {
 		b.Fatalf("%v", err)
 	}
 	cmd := exec.Command(self, "-child")
-	cmd.Env = append(os.Environ(), "GOMEMLIMIT=110MiB")
+	cmd.Env = append(os.Environ(), "GOMEMLIMIT=110MiB", "AWS_ACCESS_KEY_ID="+r.s3.Access, "AWS_SECRET_ACCESS_KEY="+r.s3.Secret)
 	var out strings.Builder
 	cmd.Stdin, cmd.Stdout = strings.NewReader(string(in)), &out
 	_, mb := b.took(cmd)

@@ -82,7 +82,7 @@ func (b *bench) ratioIn(unit, what string, limit float64, aName string, a []floa
 
 func (b *bench) limit(what string, limit float64, unit string, values []float64) {
 	v := slices.Max(values)
-	b.add(figure{what: what, target: fmt.Sprintf("≤ %g %s", limit, unit), value: v, format: "%.1f " + unit, ok: v <= limit, detail: "highest of " + list(values)})
+	b.add(figure{what: what, target: fmt.Sprintf("≤ %g %s", limit, unit), value: v, format: "%.1f " + strings.ReplaceAll(unit, "%", "%%"), ok: v <= limit, detail: "highest of " + list(values)})
 }
 
 func (b *bench) add(f figure) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -35,14 +36,15 @@ func (b *bench) rebuilds() {
 func (b *bench) rebuild(r *rig, cluster string, l eventLog, events int64) (rates, anon []float64) {
 	c := *r
 	c.cluster, l.recipient = cluster, r.recipient
-	last := b.recorded(&c, l, events)
 	base, work := filepath.Join(r.dir, cluster+".db"), filepath.Join(r.dir, cluster+".work.db")
-	b.took(c.steward("backup", "export", "--identity", r.identity, "--id", "newest", base))
+	b.took(c.backUp())
+	b.took(c.steward("backup", "export", "newest", "--identity", r.identity, "--to", base))
+	last := b.recorded(&c, l, events)
 	for range b.rounds {
 		if err := copyFile(base, work); err != nil {
 			b.Fatalf("copy the snapshot: %v", err)
 		}
-		o, mb := b.child(task{Store: r.s3.StoreConfig(), Cluster: cluster, Path: work, Target: last, Identity: r.identity})
+		o, mb := b.child(r, task{Cluster: cluster, Path: work, Target: last})
 		if o.Applied != events {
 			b.Fatalf("%d events were applied, want %d", o.Applied, events)
 		}
@@ -56,9 +58,12 @@ func (b *bench) rebuild(r *rig, cluster string, l eventLog, events int64) (rates
 	return rates, anon
 }
 
-// recorded makes a snapshot and the change log behind it; the last revision is returned.
+func (r *rig) backUp() *exec.Cmd {
+	return r.steward("backup", "create", "--endpoints", r.etcd.Endpoint(0), "--recipient", r.recipient)
+}
+
+// recorded makes the change log behind the repository's only snapshot; the last revision is returned.
 func (b *bench) recorded(r *rig, l eventLog, events int64) int64 {
-	b.took(r.steward("backup", "create", "--endpoints", r.etcd.Endpoint(0), "--recipient", r.recipient))
 	rp, _, err := openRepo(b.Context(), r.s3.StoreConfig(), r.cluster, "")
 	if err != nil {
 		b.Fatalf("open the repository: %v", err)
@@ -79,6 +84,7 @@ func (b *bench) recorded(r *rig, l eventLog, events int64) int64 {
 func (b *bench) whole(r *rig, events int64) {
 	c := *r
 	c.cluster = "whole"
+	b.took(c.backUp())
 	last := b.recorded(&c, eventLog{keys: 300_000, valueSize: valueBytes, recipient: r.recipient}, events)
 	target := filepath.Join(r.dir, "whole")
 	var took, anon []float64
