@@ -39,6 +39,9 @@ func (r *Repo) Admit(ctx context.Context, id ClusterID, now time.Time) error {
 	if id == 0 {
 		return fmt.Errorf("admit to repository %q: no cluster ID", r.cluster)
 	}
+	if err := r.look(ctx); err != nil {
+		return err
+	}
 	known, ok := r.Identity()
 	if !ok {
 		first, err := r.found(ctx, id, now)
@@ -59,6 +62,24 @@ func (r *Repo) Admit(ctx context.Context, id ClusterID, now time.Time) error {
 	return fail.Refused(
 		fmt.Errorf("repository %q in %s holds backups of cluster %s, this cluster is %s", r.cluster, r.store, known.ClusterID, id),
 		"another cluster needs another name (--cluster NAME); if this one was restored from that one, `steward backup create --adopt` says so once")
+}
+
+// look reads the identity where OpenLater did not.
+func (r *Repo) look(ctx context.Context) error {
+	r.mu.Lock()
+	unread := r.unread
+	r.mu.Unlock()
+	if !unread {
+		return nil
+	}
+	id, err := r.readIdentity(ctx)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.identity, r.unread = id, false
+	return nil
 }
 
 // found creates repository.json, or reads the one of whoever was first. The exclusive create decides; what is in the store
@@ -100,6 +121,9 @@ func (r *Repo) hasBackupOf(ctx context.Context, id ClusterID) (bool, error) {
 // Adopt records that a cluster belongs here because a person says so: it was restored from this repository by other means than
 // steward. For a repository without any backup it is the same as Admit.
 func (r *Repo) Adopt(ctx context.Context, id ClusterID, host string, now time.Time) error {
+	if err := r.look(ctx); err != nil {
+		return err
+	}
 	known, ok := r.Identity()
 	if !ok || known.ClusterID == id {
 		return r.Admit(ctx, id, now)

@@ -263,3 +263,42 @@ func setOf(names []string) map[string]bool {
 	}
 	return set
 }
+
+// TestOpenLater: a repository that was opened while its store was away reads whose it is before anything is admitted, and refuses as Open would.
+func TestOpenLater(t *testing.T) {
+	st, err := store.Open(t.Context(), store.Config{URL: "file://" + t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := true
+	wrapped := faults.Wrap(st, faults.Hooks{Before: func(_ context.Context, op, key string) error {
+		if away {
+			return faults.Dead(op, key)
+		}
+		return nil
+	}})
+	r, err := OpenLater(wrapped, "main")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Admit(t.Context(), 1, time.Now()); err == nil {
+		t.Fatal("admitted by a store that is away")
+	}
+	away = false
+	other, err := Open(t.Context(), st, "main")
+	if err == nil {
+		err = other.Admit(t.Context(), 2, time.Now())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Admit(t.Context(), 1, time.Now()); fail.ExitCode(err) != fail.Unsafe {
+		t.Errorf("another cluster: %v, want a refusal", err)
+	}
+	if err := r.Admit(t.Context(), 2, time.Now()); err != nil {
+		t.Errorf("the repository's own cluster: %v", err)
+	}
+	if id, ok := r.Identity(); !ok || id.ClusterID != 2 {
+		t.Errorf("identity %+v, %t", id, ok)
+	}
+}

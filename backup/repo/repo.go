@@ -30,7 +30,8 @@ type Repo struct {
 	cluster string
 
 	mu       sync.Mutex
-	identity *Identity // nil: there is none yet
+	identity *Identity // nil: there is none yet, or it was not read
+	unread   bool      // the identity was not looked for
 }
 
 // Open reads a repository's identity. It returns a Repo also when there is none yet (Identity then says so), and
@@ -46,6 +47,14 @@ func Open(ctx context.Context, st store.Store, cluster string) (*Repo, error) {
 	}
 	r.identity = id
 	return r, nil
+}
+
+// OpenLater opens a repository whose store may be away: its identity is read when a cluster is admitted, and only then is anything refused.
+func OpenLater(st store.Store, cluster string) (*Repo, error) {
+	if err := ValidateClusterName(cluster); err != nil {
+		return nil, fail.New(fail.Usage, err, "name it with --cluster, or clusters[].name in the configuration")
+	}
+	return &Repo{store: scoped{st: st, prefix: cluster + "/"}, cluster: cluster, unread: true}, nil
 }
 
 // OpenReadOnly opens a repository without looking at its identity: for the day on which that is damaged, or was written by a newer program, and a backup

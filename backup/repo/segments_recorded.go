@@ -59,6 +59,33 @@ func (r *Repo) Recorded(ctx context.Context, t Timeline) (Recorded, bool, error)
 	return rec, ok, err
 }
 
+// LatestRecorded is the mark that was written last, by the store's clock: that of the timeline which is recorded now. False when there is none.
+func (r *Repo) LatestRecorded(ctx context.Context) (Recorded, bool, error) {
+	var newest time.Time
+	var latest Timeline
+	for info, err := range r.store.List(ctx, recordedPrefix, "") {
+		if err != nil {
+			return Recorded{}, false, fmt.Errorf("list recorders' marks: %w", err)
+		}
+		t, err := parseRecordedKey(info.Key)
+		if err == nil && (info.Modified.After(newest) || info.Modified.Equal(newest) && t.Cut > latest.Cut) {
+			newest, latest = info.Modified, t
+		}
+	}
+	if newest.IsZero() {
+		return Recorded{}, false, nil
+	}
+	return r.Recorded(ctx, latest)
+}
+
+func parseRecordedKey(key string) (Timeline, error) {
+	t, err := ParseTimeline(strings.TrimSuffix(strings.TrimPrefix(key, recordedPrefix), ".json"))
+	if err == nil && recordedKey(t) != key {
+		err = fmt.Errorf("object %q: not a recorder's mark", key)
+	}
+	return t, err
+}
+
 func (r *Repo) recorded(ctx context.Context, t Timeline) (rec Recorded, etag string, ok bool, err error) {
 	key := recordedKey(t)
 	// The version first: if someone writes in between, it is older than what is read, and a replacement on it fails as it should.
@@ -135,9 +162,8 @@ func (r Recorded) merge(next Recorded) Recorded {
 
 // addRecorded notes that a timeline has a recorder's mark.
 func (c *Catalog) addRecorded(key string) {
-	name := strings.TrimSuffix(strings.TrimPrefix(key, recordedPrefix), ".json")
-	t, err := ParseTimeline(name)
-	if err != nil || recordedKey(t) != key {
+	t, err := parseRecordedKey(key)
+	if err != nil {
 		c.strange(key)
 		return
 	}

@@ -155,3 +155,19 @@ func TestRecorded(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestLatestRecorded: of several timelines' marks, the one that was written last.
+func TestLatestRecorded(t *testing.T) {
+	r, _ := segmentRepo(t)
+	if _, ok, err := r.LatestRecorded(t.Context()); ok || err != nil {
+		t.Fatalf("a mark before the first: %v, %v", ok, err)
+	}
+	for _, l := range []repo.Timeline{{Cluster: 7, Cut: 1}, {Cluster: 7, Cut: 2}, {Cluster: 3, Cut: 1}, {Cluster: 7, Cut: 2}} {
+		if err := r.PutRecorded(t.Context(), repo.Recorded{Timeline: l, Highest: 1, Host: "test"}); err != nil {
+			t.Fatal(err)
+		}
+		if got, ok, err := r.LatestRecorded(t.Context()); err != nil || !ok || got.Timeline != l {
+			t.Errorf("got %s (%t, %v), want %s, which was written last", got.Timeline, ok, err, l)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 
 	"etcd-steward/backup/changes/record"
 	"etcd-steward/backup/repo"
+	"etcd-steward/backup/store"
 	"etcd-steward/internal/config"
 	"etcd-steward/internal/fail"
 )
@@ -43,7 +44,7 @@ const (
 func (c *cluster) record(loop context.Context) {
 	defer c.pulse.forget(c.id("changes"))
 	ch := c.cfg.Changes
-	c.log.Info("recording changes", "job", "changes", "from", c.etcd.Endpoints, "to", c.repo.Store().String(), "flush", ch.Flush.String(),
+	c.log.Info("recording changes", "job", "changes", "from", c.etcd.Endpoints, "to", c.storeCfg.URL, "flush", ch.Flush.String(),
 		"segment", ch.Segment.String(), "spool", c.changesDir, "spool_limit", ch.Spool.String())
 	for wait := recordAgain; loop.Err() == nil; wait = min(2*wait, recordAgainMax) {
 		began := time.Now()
@@ -76,7 +77,16 @@ func recordHint(err error) string {
 
 // recordOnce runs one recorder. It returns nil only after the loop's end.
 func (c *cluster) recordOnce(loop context.Context) error {
-	r, err := record.New(c.recordOptions())
+	// Opened by itself, and unseen: a store that is away must not keep what is in etcd now from being read.
+	st, err := store.Open(loop, c.storeCfg)
+	if err != nil {
+		return err
+	}
+	to, err := repo.OpenLater(st, c.name)
+	if err != nil {
+		return err
+	}
+	r, err := record.New(c.recordOptions(to))
 	if err != nil {
 		return err
 	}
@@ -101,7 +111,7 @@ func (c *cluster) recordOnce(loop context.Context) error {
 		c.begunOnce(s.State)
 		if s.State != record.Recording && time.Since(marked) >= paceOf(c.cfg.Changes).mark {
 			marked = time.Now()
-			c.lookAtMark(loop)
+			c.lookAtMark(loop, to)
 		}
 	}
 }
@@ -127,10 +137,10 @@ func (c *cluster) begunOnce(s record.State) {
 	}
 }
 
-func (c *cluster) recordOptions() record.Options {
+func (c *cluster) recordOptions(to *repo.Repo) record.Options {
 	ch, p := c.cfg.Changes, paceOf(c.cfg.Changes)
 	return record.Options{
-		Repo: c.repo, Cluster: c.etcd, Recipients: c.recipients, SpoolDir: c.changesDir, SpoolMax: int64(ch.Spool),
+		Repo: to, Cluster: c.etcd, Recipients: c.recipients, SpoolDir: c.changesDir, SpoolMax: int64(ch.Spool),
 		Flush: time.Duration(ch.Flush), SegmentSize: int64(ch.Segment), Host: c.host, Log: c.log.With("job", "changes"),
 		Signal: c.heard, Stored: c.changes.stored, Progress: p.progress, MarkEvery: p.mark, TurnTTL: p.turn,
 	}
@@ -145,17 +155,13 @@ func (c *cluster) heard(s record.Signal) {
 }
 
 // lookAtMark reads how far the change log is, whoever records it.
-func (c *cluster) lookAtMark(loop context.Context) {
-	t, ok := c.changes.timeline()
-	if !ok {
-		return
-	}
+func (c *cluster) lookAtMark(loop context.Context, in *repo.Repo) {
 	ctx, cancel := context.WithTimeout(loop, lookLimit)
 	defer cancel()
-	mark, ok, err := c.repo.Recorded(ctx, t)
+	mark, ok, err := in.LatestRecorded(ctx)
 	switch {
 	case err != nil:
-		c.log.Debug("the change log's mark cannot be read", "timeline", t.String(), "error", err)
+		c.log.Debug("the change log's mark cannot be read", "error", err)
 	case ok:
 		c.changes.marked(mark)
 	}
@@ -171,20 +177,3 @@ func (c *cluster) restBeating(loop context.Context, name string, d time.Duration
 
 // refused says whether recording was refused as unsafe, as opposed to having failed.
 func refused(err error) bool { return fail.ExitCode(err) == fail.Unsafe }
-
-// markTimeline is the timeline whose mark tells how far the change log is: the newest of the cluster that was backed up last.
-func markTimeline(c *repo.Catalog) (t repo.Timeline, ok bool) {
-	if backups := c.Backups(); len(backups) > 0 {
-		t = newestNow(backups).Timeline
-		if cut := c.CutOf(t.Cluster); cut > t.Cut {
-			t.Cut = cut
-		}
-		return t, true
-	}
-	for _, r := range c.Recorded {
-		if r.Cut >= t.Cut {
-			t, ok = r, true
-		}
-	}
-	return t, ok
-}

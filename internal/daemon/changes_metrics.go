@@ -82,13 +82,26 @@ func (c *changesState) collect(ch chan<- prometheus.Metric, name string) {
 	for _, kind := range signalKinds {
 		counter(ch, mChDemanded, c.demanded[kind], name, string(kind))
 	}
-	if c.mark != nil && len(c.mark.Gaps) > 0 {
-		gauge(ch, mChGapTime, stamp(c.mark.Gaps[len(c.mark.Gaps)-1].Time), name)
+	if at := c.newestGap(); !at.IsZero() {
+		gauge(ch, mChGapTime, stamp(at), name)
 	}
 	if s.Proof > 0 {
 		gauge(ch, mChProof, float64(s.Proof), name)
 		gauge(ch, mChProofAt, stamp(s.ProofTime), name)
 	}
+}
+
+// newestGap is when revisions were last not recorded, by this daemon or by another; zero when never.
+func (c *changesState) newestGap() time.Time {
+	at := c.lastGap
+	if c.mark != nil {
+		for _, g := range c.mark.Gaps {
+			if g.Time.After(at) {
+				at = g.Time
+			}
+		}
+	}
+	return at
 }
 
 // lagBounds are the histogram's, in seconds; the default flush is 10.

@@ -22,9 +22,9 @@ type changesState struct {
 	past     record.Status // the counters of those that ended
 	problem  error         // why none runs
 	gaps     map[record.GapReason]uint64
+	lastGap  time.Time // that this daemon noted
 	demanded map[record.SignalKind]uint64
 	lag      lagCount
-	on       *repo.Timeline // whose mark is read
 	mark     *repo.Recorded // as it was last read
 	broken   string         // what in the store says that the log's end cannot be restored
 }
@@ -103,6 +103,7 @@ func (c *changesState) count(s record.Signal) {
 	defer c.mu.Unlock()
 	if s.Reason != "" {
 		c.gaps[s.Reason]++
+		c.lastGap = time.Now()
 	}
 	if s.NeedFull {
 		c.demanded[s.Kind]++
@@ -125,16 +126,6 @@ func (c *changesState) proveNow() {
 	}
 }
 
-// timeline is the one whose mark is read.
-func (c *changesState) timeline() (repo.Timeline, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.on == nil {
-		return repo.Timeline{}, false
-	}
-	return *c.on, true
-}
-
 // marked takes a mark in.
 func (c *changesState) marked(m repo.Recorded) {
 	c.mu.Lock()
@@ -142,19 +133,19 @@ func (c *changesState) marked(m repo.Recorded) {
 	c.mark = &m
 }
 
-// listed takes in what a listing of the repository tells.
+// listed takes in what a listing of the repository tells of the timeline that is recorded.
 func (c *changesState) listed(catalog *repo.Catalog) {
-	t, ok := markTimeline(catalog)
-	broken := ""
-	if ok {
-		broken = unreached(catalog, t)
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.broken, c.on = broken, nil
-	if ok {
-		c.on = &t
+	if c.mark != nil {
+		c.broken = unreached(catalog, c.mark.Timeline)
 	}
+}
+
+func (c *changesState) isBroken() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.broken != ""
 }
 
 // unreached says that no full snapshot leads to the newest segment of a timeline.

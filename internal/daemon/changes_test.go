@@ -67,7 +67,8 @@ func TestChangesNotReady(t *testing.T) {
 		{"rights changed", status(recording), []demand{{kind: record.SignalAuth}}, nil},
 		{"the store shows a gap", func(c *changesState) {
 			status(recording)(c)
-			c.listed(&repo.Catalog{Recorded: []repo.Timeline{line}, Segments: []repo.Segment{{Timeline: line, First: 5, Last: 9}}})
+			c.marked(repo.Recorded{Timeline: line, Time: now})
+			c.listed(&repo.Catalog{Segments: []repo.Segment{{Timeline: line, First: 5, Last: 9}}})
 		}, []demand{{kind: record.SignalGap, revision: 4}}, []string{"changes: changes up to revision 9 are recorded, but no full snapshot leads beyond 0"}},
 	} {
 		s := newChangesState()

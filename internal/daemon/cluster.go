@@ -90,12 +90,13 @@ func (c *cluster) run(loop, work context.Context) {
 	c.declareChanges()
 	jobs := c.jobs()
 	c.declare(jobs)
-	if !c.connect(loop) {
-		return
-	}
 	var wg sync.WaitGroup
+	defer wg.Wait()
 	if c.changes != nil {
 		wg.Go(func() { c.record(loop) })
+	}
+	if !c.connect(loop) {
+		return
 	}
 	for _, j := range jobs {
 		r := &runner{
@@ -105,7 +106,6 @@ func (c *cluster) run(loop, work context.Context) {
 		wg.Go(func() { r.loop(loop) })
 	}
 	c.observe(loop)
-	wg.Wait()
 }
 
 // id names a loop in the pulse's table: a generation that is draining and the one that follows it are different loops.

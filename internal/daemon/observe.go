@@ -25,6 +25,9 @@ func (c *cluster) observe(loop context.Context) {
 				c.storeFailed(err)
 			}
 			due = time.Now().Add(every)
+			if c.changes != nil && c.changes.isBroken() {
+				due = time.Now().Add(min(every, brokenLook)) // whoever records mends it in a moment
+			}
 		}
 		timer := time.NewTimer(min(max(time.Until(due), 0), beatEvery))
 		select {
@@ -36,6 +39,9 @@ func (c *cluster) observe(loop context.Context) {
 		timer.Stop()
 	}
 }
+
+// brokenLook is the time between two looks while no full snapshot leads to what is recorded.
+const brokenLook = 15 * time.Second
 
 // lookLimit bounds one look. It is shorter than staleAfter.
 const lookLimit = 30 * time.Second
@@ -87,8 +93,8 @@ func (c *cluster) lookAtChanges(ctx context.Context, catalog *repo.Catalog) {
 		return
 	}
 	c.state.demands.look(catalog.Backups())
+	c.lookAtMark(ctx, c.repo)
 	c.changes.listed(catalog)
-	c.lookAtMark(ctx)
 }
 
 // newestNow is the newest backup that is not dated in the future, if there is one: a host whose clock was wrong once must not hide for years that

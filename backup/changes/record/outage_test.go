@@ -327,3 +327,17 @@ func TestFarBehind(t *testing.T) {
 	l := r.segmentsFrom(run.timeline(), gap.To+1)
 	r.mustEqual(l, int64(gap.To)+1, last)
 }
+
+// TestInUse: two recorders never share a spool folder; the second one can begin when the first has ended.
+func TestInUse(t *testing.T) {
+	r := newRig(t, lab.EtcdOptions{})
+	o := r.options()
+	run := r.start(o)
+	run.waitStored(r.put(3))
+	if _, err := New(o); !errors.Is(err, ErrInUse) {
+		t.Fatalf("a second recorder: %v, want ErrInUse", err)
+	}
+	_ = run.stop()
+	run = r.start(o)
+	run.waitStored(r.put(3))
+}
