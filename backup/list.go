@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"etcd-steward/backup/changes/cover"
 	"etcd-steward/backup/repo"
 )
 
@@ -23,6 +24,8 @@ type Listing struct {
 	Cluster   string `json:"cluster"`
 	ClusterID string `json:"cluster_id,omitempty"` // of the cluster that was backed up here first; empty: there is no repository yet
 	Backups   []Row  `json:"backups"`
+	// AnyMoment is what the change log adds.
+	AnyMoment *AnyMoment `json:"any_moment"`
 	// Older is how many further backups there are.
 	Older int `json:"older"`
 	// Timelines is how many timelines the backups belong to, those not shown included.
@@ -52,6 +55,8 @@ type Row struct {
 	// Verified is the last verification; nil when there was none.
 	Verified    *repo.Verification `json:"verified,omitempty"`
 	LockedUntil time.Time          `json:"locked_until,omitzero"`
+	// compact is how far back the snapshot's own history reaches; cover.Unknown when its manifest could not be read.
+	compact repo.Revision
 	// Problem is why this is no good backup; empty when nothing is known against it.
 	Problem string `json:"problem,omitempty"`
 }
@@ -69,7 +74,7 @@ type Loose struct {
 	Size     int64           `json:"bytes"`
 }
 
-// List shows what can be restored. It costs one listing, and one or two small reads for every row.
+// List shows what can be restored. It costs one listing, one or two small reads for every row, and one for every timeline with a change log.
 // A backup whose manifest cannot be read is a row with a Problem; only a store that does not answer is an error.
 func List(ctx context.Context, o ListOptions) (*Listing, error) {
 	c, err := o.Repo.Catalog(ctx)
@@ -84,6 +89,7 @@ func List(ctx context.Context, o ListOptions) (*Listing, error) {
 		l.ClusterID = id.ClusterID.String()
 	}
 	backups := c.Backups()
+	older := []repo.Entry(nil)
 	timelines := map[repo.Timeline]bool{}
 	for _, e := range backups {
 		timelines[e.Timeline] = true
@@ -91,7 +97,7 @@ func List(ctx context.Context, o ListOptions) (*Listing, error) {
 	l.Timelines = len(timelines)
 	if o.Last > 0 && len(backups) > o.Last {
 		l.Older = len(backups) - o.Last
-		backups = backups[l.Older:]
+		older, backups = backups[:l.Older], backups[l.Older:]
 	}
 	l.Backups = make([]Row, len(backups))
 	g, gctx := errgroup.WithContext(ctx)
@@ -105,13 +111,29 @@ func List(ctx context.Context, o ListOptions) (*Listing, error) {
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
+	if l.AnyMoment, err = anyMoment(ctx, o.Repo, c, usable(older, backups, l.Backups), time.Now()); err != nil {
+		return nil, err
+	}
 	slices.Reverse(l.Backups)
 	return l, nil
 }
 
+// usable are the snapshots to build on, as the rows and the names of those without a row tell; rows are in the order of shown.
+func usable(older, shown []repo.Entry, rows []Row) (snaps []cover.Snapshot) {
+	for _, e := range older {
+		snaps = append(snaps, cover.Snapshot{Entry: e, Compact: cover.Unknown})
+	}
+	for i, e := range shown {
+		if rows[i].compact != cover.Unknown && rows[i].Good() {
+			snaps = append(snaps, cover.Snapshot{Entry: e, Compact: rows[i].compact})
+		}
+	}
+	return snaps
+}
+
 // row reads a backup's manifest and verified mark.
 func row(ctx context.Context, r *repo.Repo, c *repo.Catalog, e repo.Entry) (Row, error) {
-	out := Row{ID: e.ID, Time: e.ID.Time(), Timeline: e.Timeline, Revision: e.Revision, Stored: e.Data.Size, Encrypted: e.Encrypted}
+	out := Row{ID: e.ID, Time: e.ID.Time(), Timeline: e.Timeline, Revision: e.Revision, Stored: e.Data.Size, Encrypted: e.Encrypted, compact: cover.Unknown}
 	m, err := r.Manifest(ctx, e)
 	if err != nil {
 		if problem, ok := aboutObject(ctx, err); ok {
@@ -121,6 +143,7 @@ func row(ctx context.Context, r *repo.Repo, c *repo.Catalog, e repo.Entry) (Row,
 		return out, err
 	}
 	out.Size, out.Keys, out.EtcdVersion = m.Database.Size, m.Database.Keys, m.Source.EtcdVersion
+	out.compact = m.Database.CompactRevision
 	out.NoQuorum, out.LockedUntil = !m.Source.Quorum, m.RetainUntil
 	if _, marked := c.Verified[e.ID]; !marked {
 		return out, nil

@@ -86,14 +86,12 @@ func (l *locator) nameMarks(ctx context.Context) ([]cover.Mark, error) {
 	for _, s := range l.catalog.Segments {
 		marks = append(marks, cover.Mark{Timeline: s.Timeline, Revision: s.Last, Time: s.ID.Time().Add(time.Millisecond)})
 	}
-	for _, t := range l.catalog.Recorded {
-		rec, ok, err := l.repo.Recorded(ctx, t)
-		if err != nil {
-			return nil, err
-		}
-		if ok && !rec.Time.IsZero() {
-			marks = append(marks, cover.Mark{Timeline: t, Revision: rec.Through, Time: rec.Time})
-		}
+	recorded, err := readRecorded(ctx, l.repo, l.catalog)
+	if err != nil {
+		return nil, err
+	}
+	for _, rec := range recorded {
+		marks = append(marks, cover.Mark{Timeline: rec.Timeline, Revision: rec.Through, Time: rec.Time})
 	}
 	return marks, nil
 }

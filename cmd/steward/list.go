@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -24,7 +25,8 @@ func listCommand() *cli.Command {
 		Usage:     "show what can be restored",
 		UsageText: "steward backup list [flags]",
 		Description: `One line per backup, the newest first. VERIFIED says how far the last check went (bytes, database, deep) and how
-long ago. Uploads that did not finish are no backups, and are counted below the table.
+long ago. Uploads that did not finish are no backups, and are counted below the table. When there is a change log, a second table shows in which
+ranges every revision, and so every moment, can be restored (--to-revision, --to-time), and the gaps between them; below it stands how far the log has come.
 Exits with 3 when there is nothing to restore from.
 
    steward backup list
@@ -62,7 +64,9 @@ func listBackups(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.answer(l, func(w io.Writer) error { return listTable(w, l, time.Now()) }); err != nil {
+	if err := c.answer(l, func(w io.Writer) error {
+		return errors.Join(listTable(w, l, time.Now()), momentsTable(w, l.AnyMoment, l.Timelines, time.Now()))
+	}); err != nil {
 		return err
 	}
 	listNotes(c, l)

@@ -37,6 +37,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"interrupt": cmdInterrupt,
 	"ended":     cmdEnded,
 	"record":    cmdRecord,
+	"moment":    cmdMoment,
 }
 
 // exits CODE PROGRAM [ARGS...]: the program ends with this exit code.

@@ -106,3 +106,15 @@ func startRecorder(ctx context.Context, ts *testscript.TestScript, endpoint stri
 		SpoolDir: filepath.Join(ts.Getenv("WORK"), "recorder"),
 	})
 }
+
+// moment VARIABLE: a time after everything before it in the script, and before everything after it, by the clock of this machine.
+func cmdMoment(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: moment VARIABLE")
+	}
+	now := time.Now()
+	for time.Since(now) < 5*time.Millisecond { // names carry milliseconds
+		time.Sleep(time.Millisecond)
+	}
+	ts.Setenv(args[0], now.UTC().Format(time.RFC3339Nano))
+}
