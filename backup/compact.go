@@ -116,12 +116,10 @@ type compaction struct {
 	begun    time.Time
 }
 
-// segmentRatio is about how much larger segments are in a database.
-const segmentRatio = 4
-
 // run makes the snapshot in a scratch folder, which it removes, and stores it.
 func (c *compaction) run(ctx context.Context) (*repo.Manifest, error) {
-	s, err := newScratch(c.Scratch, 2*c.located.Snapshot.ContentSize()+segmentRatio*segmentBytes(c.located.Segments))
+	_, growth := c.located.Growth()
+	s, err := newScratch(c.Scratch, 2*c.located.Snapshot.ContentSize()+growth)
 	if err != nil {
 		return nil, err
 	}

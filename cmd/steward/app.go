@@ -47,6 +47,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 			group("backup", "take, list, prove, prune, compact, export and copy backups",
 				createCommand(), listCommand(), showCommand(), verifyCommand(), pruneCommand(), compactCommand(), exportCommand(), copyCommand()),
 			group("restore", "bring a member back from a backup", dataDirCommand()),
+			keysGroup(),
 			group("config", "what steward and stewardd would use", configShowCommand()),
 			versionCommand(), completionCommand(), manCommand(),
 		},
@@ -89,6 +90,9 @@ var uses = map[string]part{
 	"export":   everywhere | anyStore | opening,
 	"copy":     everywhere | anyStore,
 	"data-dir": everywhere | anyStore | opening | asking,
+	"get":      everywhere | anyStore | opening,
+	"history":  everywhere | anyStore | opening,
+	"diff":     everywhere | anyStore | anyEtcd | opening,
 }
 
 // call is one command's run.

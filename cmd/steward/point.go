@@ -33,15 +33,22 @@ func momentFlags() []cli.Flag {
 func (c *call) point() (backup.Point, error) { return c.pointFrom(c.String("id")) }
 
 // pointFrom is point for a backup that is named by an argument; "" when it is not.
-func (c *call) pointFrom(id string) (p backup.Point, err error) {
-	rev, at, line := c.String("to-revision"), c.String("to-time"), c.String("timeline")
+func (c *call) pointFrom(id string) (backup.Point, error) { return c.pointOf(id, "to") }
+
+// pointOf reads the flags of one of two restore points: "to", or "from".
+func (c *call) pointOf(id, which string) (p backup.Point, err error) {
+	byRevision, byTime, onLine := "--"+which+"-revision", "--"+which+"-time", "--timeline"
+	if which != "to" {
+		onLine = "--" + which + "-timeline"
+	}
+	rev, at, line := c.String(byRevision[2:]), c.String(byTime[2:]), c.String(onLine[2:])
 	switch {
 	case rev != "" && at != "":
-		return p, usage(c.Context, "--to-revision and --to-time are two restore points: give one of them")
+		return p, usage(c.Context, "%s and %s are two restore points: give one of them", byRevision, byTime)
 	case id != "" && at != "":
-		return p, usage(c.Context, "a backup and --to-time are two restore points: give one of them")
+		return p, usage(c.Context, "a backup and %s are two restore points: give one of them", byTime)
 	case id != "" && line != "":
-		return p, usage(c.Context, "a backup is of one timeline: --timeline does not go with it")
+		return p, usage(c.Context, "a backup is of one timeline: %s does not go with it", onLine)
 	}
 	if id != "" {
 		p.ID = ids([]string{id})[0]
@@ -59,7 +66,7 @@ func (c *call) pointFrom(id string) (p backup.Point, err error) {
 	if rev != "" {
 		n, err := strconv.ParseInt(rev, 10, 64)
 		if err != nil || n < 1 {
-			return p, usage(c.Context, "--to-revision %q: want a number from 1", rev)
+			return p, usage(c.Context, "%s %q: want a number from 1", byRevision, rev)
 		}
 		p.Revision = repo.Revision(n)
 	}
