@@ -23,9 +23,14 @@ var documentKinds = []struct{ prefix, kind string }{
 	{"successors/", "successor"},
 	{"plans/", "prune"},
 	{"coordination/pruned/", "pruned"},
+	{verifiedChanges, "verified-ranges"},
 	{"coordination/verified/", "verification"},
+	{"coordination/recorded/", "recorded"},
 	{"coordination/", ""}, // leases and whatever comes: sealed as well, of any kind
 }
+
+// verifiedChanges is where the marks of verified ranges are: one per timeline.
+const verifiedChanges = "coordination/verified/changes/"
 
 // probePrefix is what the start-up probe of a store writes and overwrites: noise, not a document.
 const probePrefix = "coordination/probe"
@@ -68,7 +73,7 @@ func documentKeys(ctx context.Context, r *repo.Repo, marks bool) ([]string, erro
 			if err != nil {
 				return nil, fmt.Errorf("list %s: %w", prefix, err)
 			}
-			mark := strings.HasPrefix(info.Key, "coordination/pruned/") || strings.HasPrefix(info.Key, "coordination/verified/")
+			mark := strings.HasPrefix(info.Key, "coordination/pruned/") || strings.HasPrefix(info.Key, "coordination/verified/") && !strings.HasPrefix(info.Key, verifiedChanges)
 			if strings.HasPrefix(info.Key, probePrefix) || mark && !marks {
 				continue
 			}

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path"
@@ -11,7 +12,10 @@ import (
 	"time"
 
 	"filippo.io/age"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
 
+	"etcd-steward/backup/changes"
 	"etcd-steward/backup/repo"
 )
 
@@ -55,6 +59,10 @@ func fullRig(t *testing.T) *rig {
 	must(r.repo.PutPlan(t.Context(), plan))
 	_, err := r.repo.Execute(t.Context(), plan, repo.ExecuteOptions{})
 	must(err)
+	rev := second.Database.Revision
+	last := r.addSegments(t, second.Timeline, rev-5, 40)
+	must(r.repo.PutRecorded(t.Context(), repo.Recorded{Timeline: second.Timeline, Highest: last, Through: last, Time: now, Host: "h"}))
+	must(r.repo.PutVerifiedRanges(t.Context(), second.Timeline, 1, []repo.VerifiedRange{{First: rev + 1, Last: last, Level: repo.LevelContent, OK: true, At: now, Host: "h"}}))
 	return r
 }
 
@@ -64,7 +72,7 @@ func (r *rig) damage(t *testing.T, rng *rand.Rand, n int) {
 	kinds := map[string]int{}
 	for i := 0; n > 0; i++ {
 		key := keys[rng.IntN(len(keys))]
-		if _, ok := backupOf(key); !ok && i%3 != 0 {
+		if _, ok := backupOf(key); !ok && !repo.IsSegmentKey(key) && i%3 != 0 {
 			continue // documents are small, and for each of them all backups are verified
 		}
 		good, err := os.ReadFile(r.file(key))
@@ -89,7 +97,7 @@ func (r *rig) damage(t *testing.T, rng *rand.Rand, n int) {
 			return
 		}
 	}
-	if t.Logf("damaged: %v", kinds); len(kinds) < 8 {
+	if t.Logf("damaged: %v", kinds); len(kinds) < 12 {
 		t.Error("not every kind of object was damaged")
 	}
 	// What verify says is worth something only if the repository is good without the damage.
@@ -147,6 +155,19 @@ func (r *rig) mustFind(t *testing.T, key, what string) {
 			t.Errorf("the verdict on %s after %s of %s: ok %v (%s)", v.ID, what, key, v.OK, v.Problem)
 		}
 	}
+	if repo.IsSegmentKey(key) {
+		if len(rep.Changes) != 1 || len(rep.Changes[0].Findings) == 0 || rep.Changes[0].Findings[0].Key != key {
+			t.Errorf("%s of segment %s: %+v", what, key, rep.Changes)
+		}
+		seg, err := repo.ParseSegmentKey(key)
+		if err == nil { // what was damaged may not come back from the change log either
+			_, err = o.segmentContent(t.Context(), seg)
+		}
+		if err == nil {
+			t.Errorf("%s of segment %s: it was read", what, key)
+		}
+		return
+	}
 	if !isBackup {
 		if len(rep.DamagedDocuments) != 1 || rep.DamagedDocuments[0].Key != key {
 			t.Errorf("damaged documents: %v, want %s", rep.DamagedDocuments, key)
@@ -169,9 +190,36 @@ func backupOf(key string) (repo.SnapshotID, bool) {
 	return repo.SnapshotID(id), true
 }
 
+// addSegments adds a change log of one-key revisions from first on, in segments encrypted and not, two of which overlap.
+func (r *rig) addSegments(t *testing.T, line repo.Timeline, first repo.Revision, n int) (last repo.Revision) {
+	t.Helper()
+	for i, part := range [][2]int{{0, n / 2}, {n/2 - 3, n - 5}, {n - 5, n}} {
+		var events []changes.Event
+		for at := part[0]; at < part[1]; at++ {
+			rev := int64(first) + int64(at)
+			kv := mvccpb.KeyValue{Key: fmt.Appendf(nil, "/changed/%d", rev), Value: fmt.Appendf(nil, "plain-value-%d", rev), CreateRevision: rev, ModRevision: rev, Version: 1}
+			value, err := proto.Marshal(&kv)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ev := changes.Event{Value: value}
+			ev.SetRevision(rev, 0, false)
+			events = append(events, ev)
+			last = repo.Revision(rev)
+		}
+		h := changes.Header{ClusterID: line.Cluster, Timeline: line, First: first + repo.Revision(part[0]), Last: last, EtcdVersion: "3.7.3", Host: "h", Steward: "test", Created: time.Now()}
+		r.addSegment(t, h, events, nil, i != 1)
+	}
+	return last
+}
+
 // kindOf is the kind of an object by its key.
 func kindOf(key string) string {
 	if _, ok := backupOf(key); ok {
+		_, ending, _ := strings.Cut(key, ".")
+		return ending
+	}
+	if repo.IsSegmentKey(key) {
 		_, ending, _ := strings.Cut(key, ".")
 		return ending
 	}

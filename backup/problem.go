@@ -32,7 +32,7 @@ func findingf(format string, a ...any) error { return &finding{fmt.Errorf(format
 // findings are the errors of the rooms below that are findings.
 var findings = []error{
 	repo.ErrDamaged, repo.ErrNoData, repo.ErrNewerFormat, envelope.ErrDamaged, store.NotFound, store.Damaged, dbfile.ErrDamaged,
-	changes.ErrDamaged, changes.ErrNewerFormat, rebuild.ErrContradiction, rebuild.ErrMissing, rebuild.ErrNotProven,
+	changes.ErrDamaged, changes.ErrNewerFormat, changes.ErrDisagree, rebuild.ErrContradiction, rebuild.ErrMissing, rebuild.ErrNotProven,
 }
 
 // aboutObject tells a finding from a failure to look: reading one damaged object says nothing about the next, a store that does not

@@ -11,7 +11,8 @@ import (
 	"etcd-steward/backup/repo"
 )
 
-// VerifyOptions say which backups to check, and how thoroughly.
+// VerifyOptions say which backups to check, and how thoroughly. Of the change log, what follows each of them up to the next backup is
+// checked, and, unless backups are named, what no earlier verification has found good; with All all of it.
 type VerifyOptions struct {
 	Repo *repo.Repo
 	// IDs are the backups to check; Newest is allowed. Without any: the Last newest, or All; without those the newest one.
@@ -22,13 +23,21 @@ type VerifyOptions struct {
 	Identities []age.Identity
 	// Scratch is the folder for a decrypted database while it is checked; it holds one at a time.
 	Scratch string
-	// Boot, when set, starts a scratch etcd on the database and reads it back: a deep verification.
+	// Boot, when set, starts a scratch etcd on the database and reads it back: a deep verification. It also rebuilds from snapshots along the
+	// change log, and compares with the hashes that members gave.
 	Boot Boot
 	// Host names this machine in the verified marks.
 	Host     string
 	Progress Progress
 	// Now is time.Now, or a test's.
 	Now func() time.Time
+
+	limits rollLimits
+}
+
+// named says that certain backups were asked for.
+func (o *VerifyOptions) named() bool {
+	return len(o.IDs) > 0 && !slices.Equal(o.IDs, []repo.SnapshotID{Newest})
 }
 
 // Boot restores a snapshot file (with etcd's trailer) into a scratch etcd, reads it back and compares it with the manifest. It returns
@@ -42,6 +51,8 @@ type Report struct {
 	// OK says that everything that was checked is as it was written.
 	OK      bool      `json:"ok"`
 	Backups []Verdict `json:"backups"`
+	// Changes are the change logs, one for each timeline that has one and was looked at.
+	Changes []ChangesVerdict `json:"changes,omitempty"`
 	// Documents is how many small documents were read beside the manifests of Backups; DamagedDocuments what is wrong with some.
 	Documents        int      `json:"documents"`
 	DamagedDocuments []Damage `json:"damaged_documents,omitempty"`
@@ -59,13 +70,32 @@ type Verdict struct {
 	Revision repo.Revision   `json:"revision"`
 	Level    string          `json:"level"` // repo.LevelBytes and so on: how far the check went
 	OK       bool            `json:"ok"`
-	Problem  string          `json:"problem,omitempty"`
-	Bytes    int64           `json:"bytes"` // stored bytes that were read
-	Seconds  float64         `json:"seconds"`
+	// Result is ok, bytes only (nothing was decrypted, since there was no identity) or bad.
+	Result  string  `json:"result"`
+	Problem string  `json:"problem,omitempty"`
+	Bytes   int64   `json:"bytes"` // stored bytes that were read
+	Seconds float64 `json:"seconds"`
 	// RestoreSeconds is how long a deep verification took until etcd answered.
 	RestoreSeconds float64 `json:"restore_seconds,omitempty"`
 	// Note says what was not possible, such as to write the verified mark.
 	Note string `json:"note,omitempty"`
+}
+
+// The results of a verification.
+const (
+	ResultOK    = "ok"
+	ResultBytes = "bytes only"
+	ResultBad   = "bad"
+)
+
+func result(ok bool, level string) string {
+	switch {
+	case !ok:
+		return ResultBad
+	case level == repo.LevelBytes:
+		return ResultBytes
+	}
+	return ResultOK
 }
 
 // Damage is a document that is not as it was written.
@@ -74,7 +104,7 @@ type Damage struct {
 	Problem string `json:"problem"`
 }
 
-// Verify reads every byte of the chosen backups, and every small document of the repository. What it finds is in the report; an error
+// Verify reads every byte of the chosen backups and of their change log, and every small document of the repository. What it finds is in the report; an error
 // means that it could not look. Each backup's verdict is written into the repository as its verified mark, where that is allowed.
 func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 	if o.Now == nil {
@@ -98,7 +128,11 @@ func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 		}
 		rep.Backups = append(rep.Backups, v)
 	}
-	rep.OK = len(rep.Missing) == 0 && len(rep.DamagedDocuments) == 0 && !slices.ContainsFunc(rep.Backups, func(v Verdict) bool { return !v.OK })
+	if rep.Changes, err = o.changeLogs(ctx, catalog, entries, rep.Backups); err != nil {
+		return nil, err
+	}
+	rep.OK = len(rep.Missing) == 0 && len(rep.DamagedDocuments) == 0 && !slices.ContainsFunc(rep.Backups, func(v Verdict) bool { return !v.OK }) &&
+		!slices.ContainsFunc(rep.Changes, func(v ChangesVerdict) bool { return !v.OK })
 	return rep, nil
 }
 
@@ -133,6 +167,7 @@ func (o *VerifyOptions) one(ctx context.Context, e repo.Entry, stage string) (Ve
 		v.Problem = problem
 	}
 	v.OK = v.Problem == ""
+	v.Result = result(v.OK, v.Level)
 	o.mark(ctx, &v)
 	return v, ctx.Err()
 }

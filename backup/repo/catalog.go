@@ -40,8 +40,10 @@ type Catalog struct {
 	Segments []Segment
 	// Recorded are the timelines that have a recorder's mark.
 	Recorded []Timeline
-	Objects  int   // all objects seen, of every kind
-	Bytes    int64 // their size
+	// VerifiedChanges are the timelines whose change log was verified; Repo.VerifiedRanges says which revisions.
+	VerifiedChanges []Timeline
+	Objects         int   // all objects seen, of every kind
+	Bytes           int64 // their size
 }
 
 // strangeMax bounds what a folder full of foreign objects costs.
@@ -81,6 +83,8 @@ func (c *Catalog) add(info store.Info) {
 			return
 		}
 		c.Plans = append(c.Plans, id)
+	case strings.HasPrefix(key, verifiedChangesPrefix):
+		c.addVerifiedRanges(key)
 	case strings.HasPrefix(key, verifiedPrefix):
 		id, err := ParseSnapshotID(strings.TrimSuffix(strings.TrimPrefix(key, verifiedPrefix), ".json"))
 		if err != nil || verifiedKey(id) != key {

@@ -81,7 +81,7 @@ func copyBackups(c *call) error {
 	if out.OK {
 		return nil
 	}
-	return fail.New(fail.Wanting, answered(fmt.Errorf("%d of %d backups were not copied", out.Failed, len(out.Backups))),
+	return fail.New(fail.Wanting, answered(fmt.Errorf("%d of %s not copied", out.Failed, term.Counted(len(out.Backups), "backup was", "backups were"))),
 		"see what is wrong with them: steward backup verify --all")
 }
 

@@ -139,7 +139,7 @@ func verified(v *repo.Verification, now time.Time) string {
 // listNotes says below the table what is not in it.
 func listNotes(c *call, l *backup.Listing) {
 	if l.Older > 0 {
-		c.note("%d older ones are not shown: --all, or --last N", l.Older)
+		c.note("%s not shown: --all, or --last N", term.Counted(l.Older, "older one is", "older ones are"))
 	}
 	looseNotes(c, l.Unfinished, l.Missing, l.Strange)
 }
@@ -148,7 +148,7 @@ func listNotes(c *call, l *backup.Listing) {
 func looseNotes(c *call, unfinished, missing []backup.Loose, strange []string) {
 	if n := len(unfinished); n > 0 {
 		newest := unfinished[n-1]
-		c.note("%d unfinished uploads, the newest %s old (%s): no backups; prune removes them after a day", n, term.Age(time.Since(newest.Time)), newest.ID)
+		c.note("%s, the newest %s old (%s): not a backup; prune removes such after a day", term.Counted(n, "unfinished upload", "unfinished uploads"), term.Age(time.Since(newest.Time)), newest.ID)
 	}
 	for i, m := range missing {
 		if i == 5 {
@@ -158,6 +158,6 @@ func looseNotes(c *call, unfinished, missing []backup.Loose, strange []string) {
 		c.note("backup %s of %s is LOST: its manifest is there, its data is not", m.ID, term.Time(m.Time))
 	}
 	if n := len(strange); n > 0 {
-		c.note("%d objects are none of steward's, such as %s", n, strange[0])
+		c.note("%s none of steward's, such as %s", term.Counted(n, "object is", "objects are"), strange[0])
 	}
 }

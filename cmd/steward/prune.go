@@ -18,9 +18,9 @@ import (
 var keepFlags = []struct{ flag, field, usage string }{
 	{"keep-last", "cluster.retention.last", "keep this `NUMBER` of the newest backups"},
 	{"keep-hourly", "cluster.retention.hourly", "keep the newest of each of the last `N` hours that have one"},
-	{"keep-daily", "cluster.retention.daily", "likewise days"},
-	{"keep-weekly", "cluster.retention.weekly", "likewise weeks"},
-	{"keep-monthly", "cluster.retention.monthly", "likewise months"},
+	{"keep-daily", "cluster.retention.daily", "keep the newest of each of the last `N` days that have one"},
+	{"keep-weekly", "cluster.retention.weekly", "keep the newest of each of the last `N` ISO weeks that have one"},
+	{"keep-monthly", "cluster.retention.monthly", "keep the newest of each of the last `N` months that have one"},
 	{"keep-within", "cluster.retention.within", "keep all that are younger than this `DURATION`, as in 14d"},
 }
 
@@ -133,7 +133,7 @@ func pruneReport(w io.Writer, res *backup.PruneResult, shown bool, now time.Time
 		lines = append(lines, line)
 	}
 	if n := len(res.Resumed); n > 0 && !res.DryRun {
-		lines = append(lines, fmt.Sprintf("%d interrupted prunes were ended first", n))
+		lines = append(lines, term.Counted(n, "interrupted prune was", "interrupted prunes were")+" ended first")
 	}
 	switch {
 	case res.DryRun && res.Refused != "":

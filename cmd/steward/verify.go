@@ -8,7 +8,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"etcd-steward/backup"
-	"etcd-steward/backup/repo"
 	"etcd-steward/internal/fail"
 	"etcd-steward/internal/term"
 )
@@ -20,8 +19,11 @@ func verifyCommand() *cli.Command {
 		UsageText: "steward backup verify [ID...|newest] [flags]",
 		ArgsUsage: "[ID...|newest]",
 		Description: `Without an ID, the newest backup. Reads every byte of it; with an identity, also decrypts it, checks etcd's own hash, opens the
-database, runs bbolt's check and compares it with the manifest. --deep restores it with stock etcdutl into a scratch etcd on
-loopback and reads it back. The result is kept for ` + "`steward backup list`" + `.
+database, runs bbolt's check and compares it with the manifest. Of the change log it reads what follows the backup and what was
+never read before (with IDs: what follows each up to the next one; with --all: all), and checks that no revision is missing or told
+in two ways. --deep restores the backup with stock etcdutl into a scratch etcd on loopback and reads it back, rebuilds the
+database from a backup along the change log, and compares it with the hashes that members of the cluster gave meanwhile.
+The result is kept for ` + "`steward backup list`" + `. Without an identity RESULT says "bytes only": what is encrypted was read, not opened.
 Exits with 3 when anything is not as it was written.
 
    steward backup verify --identity steward-identity.txt
@@ -29,8 +31,8 @@ Exits with 3 when anything is not as it was written.
    steward backup verify --all                       (bytes only: needs no identity)`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "all", Usage: "every backup", DisableDefaultText: true},
-			&cli.IntFlag{Name: "last", Aliases: []string{"n"}, Usage: "this `NUMBER` of the newest backups"},
-			&cli.BoolFlag{Name: "deep", Usage: "also restore it into a scratch etcd and read it back", DisableDefaultText: true},
+			&cli.IntFlag{Name: "last", Aliases: []string{"n"}, Usage: "this `NUMBER` of the newest backups", DefaultText: "1"},
+			&cli.BoolFlag{Name: "deep", Usage: "also restore it into a scratch etcd, and prove the change log by rebuilding along it", DisableDefaultText: true},
 			spoolFlag(),
 		},
 		Action: action(verify),
@@ -54,22 +56,12 @@ func verify(c *call) error {
 		return err
 	}
 	looseNotes(c, rep.Unfinished, rep.Missing, rep.Strange)
-	for _, v := range rep.Backups {
-		if v.Note != "" {
-			c.note("%s: %s", v.ID, v.Note)
-		}
-	}
+	verifyNotes(c, rep)
 	if rep.OK {
 		return nil
 	}
-	bad := len(rep.Missing) + len(rep.DamagedDocuments)
-	for _, v := range rep.Backups {
-		if !v.OK {
-			bad++
-		}
-	}
-	return fail.New(fail.Wanting, answered(fmt.Errorf("%d things in %s are not as they were written", bad, rep.Store)),
-		"do not delete them; take a good backup now: steward backup create")
+	return fail.New(fail.Wanting, answered(fmt.Errorf("%s not as written", term.Counted(findings(rep), "thing in "+rep.Store+" is", "things in "+rep.Store+" are"))),
+		"delete nothing; take a good backup now: steward backup create")
 }
 
 func (c *call) verifyOptions() (backup.VerifyOptions, error) {
@@ -110,27 +102,4 @@ func (c *call) verifyOptions() (backup.VerifyOptions, error) {
 		o.Boot = deepBoot()
 	}
 	return o, nil
-}
-
-func verifyTable(w io.Writer, rep *backup.Report, now time.Time) error {
-	var rows [][]string
-	for _, v := range rep.Backups {
-		result, restore := "ok", ""
-		if !v.OK {
-			result = "BAD"
-		}
-		if v.RestoreSeconds > 0 {
-			restore = term.Seconds(v.RestoreSeconds)
-		}
-		rows = append(rows, []string{
-			string(v.ID), term.Age(now.Sub(v.Time)), fmt.Sprint(v.Revision), v.Level, result, term.Bytes(v.Bytes), term.Seconds(v.Seconds), restore, v.Problem,
-		})
-	}
-	for _, m := range rep.Missing {
-		rows = append(rows, []string{string(m.ID), term.Age(now.Sub(m.Time)), fmt.Sprint(m.Revision), repo.LevelBytes, "LOST", "", "", "", "its data is missing"})
-	}
-	for _, d := range rep.DamagedDocuments {
-		rows = append(rows, []string{d.Key, "", "", repo.LevelBytes, "BAD", "", "", "", d.Problem})
-	}
-	return term.Table(w, term.Columns("id", ">age", ">revision", "checked", "result", ">read", ">took", ">restore took", "problem"), rows)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -115,7 +116,7 @@ func (c *cluster) prune(ctx context.Context) error {
 	return nil
 }
 
-// verify checks the newest backup, and all small documents of the repository.
+// verify checks the newest backup, what was never read of the change log, and all small documents of the repository.
 func (c *cluster) verify(ctx context.Context, boot backup.Boot) error {
 	if some, err := c.since(ctx, time.Time{}); err != nil || !some {
 		return err
@@ -134,6 +135,10 @@ func (c *cluster) verify(ctx context.Context, boot backup.Boot) error {
 		c.log.Info("verified", "job", "verify", "id", v.ID, "level", v.Level, "ok", v.OK, "problem", v.Problem, "bytes", v.Bytes,
 			"seconds", v.Seconds, "restore_seconds", v.RestoreSeconds, "note", v.Note)
 	}
+	for _, v := range rep.Changes {
+		c.log.Info("verified", "job", "verify", "changes", v.Timeline, "from", v.First, "to", v.Last, "level", v.Level, "ok", v.OK, "segments", v.Segments,
+			"bytes", v.Bytes, "hashes_equal", v.Proofs, "findings", len(v.Findings), "notes", len(v.Notes), "seconds", v.Seconds)
+	}
 	if !rep.OK {
 		return fail.New(fail.Wanting, fmt.Errorf("the repository is damaged: %s", damage(rep)), "steward backup verify --all shows everything; take a good backup now")
 	}
@@ -146,6 +151,11 @@ func damage(rep *backup.Report) string {
 	for _, v := range rep.Backups {
 		if !v.OK {
 			all = append(all, fmt.Sprintf("backup %s: %s", v.ID, v.Problem))
+		}
+	}
+	for _, v := range rep.Changes {
+		for _, f := range v.Findings {
+			all = append(all, strings.TrimPrefix(f.Key+": "+f.Problem, ": "))
 		}
 	}
 	for _, m := range rep.Missing {

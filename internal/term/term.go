@@ -34,6 +34,14 @@ func Bytes(n int64) string {
 // Count is a number with its thousands set apart, as in "720,000".
 func Count(n int64) string { return humanize.Comma(n) }
 
+// Counted is a number with its noun, of which there may be one.
+func Counted(n int, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return Count(int64(n)) + " " + more
+}
+
 // Time is a moment in UTC to the second, which sorts as text; "-" for none.
 func Time(t time.Time) string {
 	if t.IsZero() {
