@@ -220,7 +220,7 @@ func (r *rig) addSegment(t *testing.T, h changes.Header, events []changes.Event,
 	if err := errors.Join(enc.Close(), w.Close()); err != nil {
 		t.Fatal(err)
 	}
-	s := repo.Segment{Timeline: h.Timeline, First: h.First, Last: h.Last, ID: repo.NewSnapshotID(h.Created), Encrypted: encrypted}
+	s := repo.Segment{Timeline: h.Timeline, First: h.First, Last: h.Last, ID: repo.NewSnapshotID(time.Now()), Encrypted: encrypted}
 	s.Key = repo.SegmentKey(s.Timeline, s.First, s.Last, s.ID, encrypted)
 	src := store.Source{Reader: bytes.NewReader(object.Bytes()), Size: int64(object.Len()), SHA256: sha256.Sum256(object.Bytes())}
 	if err := r.repo.PutSegment(t.Context(), s, src); err != nil {

@@ -20,7 +20,7 @@ type CopyOptions struct {
 	From *repo.Repo
 	// To is the repository of the same cluster in another store; it may be empty.
 	To *repo.Repo
-	// IDs are the backups to copy; Newest is allowed. Without any, all.
+	// IDs are the backups to copy; Newest is allowed. Without any, all, and the change log.
 	IDs      []repo.SnapshotID
 	Progress Progress
 }
@@ -36,6 +36,8 @@ type Copied struct {
 	Skipped int   `json:"skipped"`
 	Failed  int   `json:"failed"`
 	Bytes   int64 `json:"bytes"`
+	// Changes is the outcome for the change log; a copy of named backups leaves it out.
+	Changes CopiedChanges `json:"changes"`
 	// Documents is how many of the repository's other documents were written.
 	Documents int `json:"documents"`
 }
@@ -90,6 +92,11 @@ func Copy(ctx context.Context, o CopyOptions) (*Copied, error) {
 	for _, e := range entries {
 		c.total += e.Data.Size
 	}
+	if len(o.IDs) == 0 {
+		for _, s := range catalog.Segments {
+			c.total += s.Size
+		}
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(copyWorkers)
 	for i, e := range entries {
@@ -100,6 +107,11 @@ func Copy(ctx context.Context, o CopyOptions) (*Copied, error) {
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
+	}
+	if len(o.IDs) == 0 {
+		if err := c.changes(ctx, catalog, out); err != nil {
+			return nil, err
+		}
 	}
 	out.count()
 	return out, o.marks(ctx, catalog, out)
@@ -117,7 +129,7 @@ func (c *Copied) count() {
 			c.Failed++
 		}
 	}
-	c.OK = c.Failed == 0
+	c.OK = c.Failed == 0 && c.Changes.Failed == 0
 }
 
 // copier copies backups.

@@ -182,3 +182,55 @@ func TestCopyForeign(t *testing.T) {
 		t.Errorf("%+v, %v", l, err)
 	}
 }
+
+// TestCopyChanges: the change log goes with the backups, in a way that verifies there; a segment that is damaged here, or another one there, is
+// reported, and the rest is copied. What the second store knows of itself stays.
+func TestCopyChanges(t *testing.T) {
+	r := fullRig(t)
+	c, err := r.repo.Catalog(t.Context())
+	if err != nil || len(c.Segments) != 3 {
+		t.Fatal(len(c.Segments), err)
+	}
+	dir, st := folder(t)
+	there := &rig{dir: dir, st: st, id: r.id, repo: open(t, st)}
+	out, err := Copy(t.Context(), CopyOptions{From: r.repo, To: there.repo})
+	if err != nil || !out.OK || out.Changes.Copied != 3 || out.Changes.Bytes == 0 {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	if rep, err := Verify(t.Context(), there.verifyOptions(t)); err != nil || !rep.OK || len(rep.Changes) != 1 || rep.Changes[0].Segments != 3 {
+		t.Errorf("the copy: %+v, %v", rep, err)
+	}
+	line := c.Segments[0].Timeline
+	at := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+	own := repo.VerifiedRange{First: c.Segments[0].First, Last: c.Segments[2].Last, Level: repo.LevelRebuilt, OK: true, At: at, Host: "there"}
+	if err := there.repo.PutVerifiedRanges(t.Context(), line, 1, []repo.VerifiedRange{own}); err != nil {
+		t.Fatal(err)
+	}
+
+	var plain, sealed repo.Segment
+	for _, s := range c.Segments {
+		if s.Encrypted {
+			sealed = s
+		} else {
+			plain = s
+		}
+	}
+	b, err := os.ReadFile(r.file(plain.Key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/2] ^= 1
+	if err := errors.Join(os.WriteFile(r.file(plain.Key), b, 0o600), os.Remove(there.file(plain.Key)), os.WriteFile(there.file(sealed.Key), b, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	out, err = Copy(t.Context(), CopyOptions{From: r.repo, To: open(t, st)})
+	if err != nil || out.OK || out.Changes.Failed != 2 || out.Changes.Skipped != 1 || len(out.Changes.Problems) != 2 {
+		t.Errorf("%+v, %v", out, err)
+	}
+	if _, err := os.Stat(there.file(plain.Key)); err == nil {
+		t.Error("the damaged segment is there")
+	}
+	if marks, err := there.repo.VerifiedRanges(t.Context(), line); err != nil || len(marks) != 1 || marks[0].Host != "there" {
+		t.Errorf("the second store's own marks: %+v, %v", marks, err)
+	}
+}

@@ -67,7 +67,7 @@ type logCheck struct {
 	chosen    []repo.Segment
 	bad       map[string]bool // segments with a finding
 	proofs    []changes.Proof
-	opened    bool            // an identity was seen to be one of those that the timeline's backups are encrypted to
+	opened    bool // an identity was seen to be one of those that the timeline's backups are encrypted to
 	verdict   ChangesVerdict
 	limits    rollLimits
 }

@@ -248,9 +248,6 @@ func (r *logged) strangers(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.Timeline.Cut--
-	i := slices.IndexFunc(events, func(e changes.Event) bool { return !e.Tombstone() })
-	events[i].Value[len(events[i].Value)-1] ^= 1 // a field's number or value: the record stays readable, or the encoder refuses
-	events[i].Value[len(events[i].Value)-1] ^= 1
 	last := &events[len(events)-1]
 	if last.Tombstone() {
 		t.Skip("the segment ends with a deletion")

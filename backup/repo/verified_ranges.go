@@ -111,6 +111,38 @@ func (r *Repo) PutVerifiedRanges(ctx context.Context, t Timeline, from Revision,
 	return fmt.Errorf("write %s: %d others were faster, one after the other", key, verifiedRangesTries)
 }
 
+// TakeVerifiedRanges adds what another repository with the same objects knows of a timeline's change log, where nothing is known here that says as much:
+// what is known here tells when this store was last read.
+func (r *Repo) TakeVerifiedRanges(ctx context.Context, from *Repo, t Timeline) (wrote bool, err error) {
+	theirs, _, err := from.verifiedRanges(ctx, t)
+	if err != nil {
+		return false, err
+	}
+	ours, _, err := r.verifiedRanges(ctx, t)
+	if err != nil {
+		return false, err
+	}
+	var add []VerifiedRange
+	for _, v := range theirs {
+		parts := []VerifiedRange{v}
+		for _, o := range ours {
+			if o.OK && rangeRank(o.Level) < rangeRank(v.Level) {
+				continue
+			}
+			var next []VerifiedRange
+			for _, p := range parts {
+				next = append(next, p.without(o.First, o.Last)...)
+			}
+			parts = next
+		}
+		add = append(add, parts...)
+	}
+	if len(add) == 0 {
+		return false, nil
+	}
+	return true, r.PutVerifiedRanges(ctx, t, 0, add)
+}
+
 // verifiedRanges reads the mark as it is stored, and the version that it has.
 func (r *Repo) verifiedRanges(ctx context.Context, t Timeline) (_ []VerifiedRange, etag string, err error) {
 	key := verifiedRangesKey(t)

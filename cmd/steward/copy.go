@@ -20,7 +20,7 @@ func copyCommand() *cli.Command {
 		Usage:     "fill a second store with the same backups",
 		UsageText: "steward backup copy [ID...] --to URL [flags]",
 		ArgsUsage: "[ID...]",
-		Description: `Copies all backups, or the named ones, byte for byte: nothing is decrypted, no identity is needed. Each object is checked before it
+		Description: `Copies all backups and the change log, or the named backups alone, byte for byte: nothing is decrypted, no identity is needed. Each object is checked before it
 counts there and after it arrived. It can be interrupted and repeated; what is there and equal is skipped.
 A second S3 server that needs other settings is described with the --to-s3-... flags; keys come from its profile.
 
@@ -81,7 +81,7 @@ func copyBackups(c *call) error {
 	if out.OK {
 		return nil
 	}
-	return fail.New(fail.Wanting, answered(fmt.Errorf("%d of %s not copied", out.Failed, term.Counted(len(out.Backups), "backup was", "backups were"))),
+	return fail.New(fail.Wanting, answered(fmt.Errorf("%s and %s were not copied", term.Counted(out.Failed, "backup", "backups"), term.Counted(out.Changes.Failed, "segment of the change log", "segments of the change log"))),
 		"see what is wrong with them: steward backup verify --all")
 }
 
@@ -115,8 +115,16 @@ func copyTable(w io.Writer, out *backup.Copied) error {
 			rows = append(rows, []string{string(b.ID), b.Action, b.Problem})
 		}
 	}
+	for _, p := range out.Changes.Problems {
+		rows = append(rows, []string{p.Key, "failed", p.Problem})
+	}
 	if len(rows) > 0 {
 		if err := term.Table(w, term.Columns("id", "result", "problem"), rows); err != nil {
+			return err
+		}
+	}
+	if c := out.Changes; c.Copied+c.Skipped+c.Failed > 0 {
+		if _, err := fmt.Fprintf(w, "change log: %s copied (%s), %d were there already, %d failed\n", term.Counted(c.Copied, "segment", "segments"), term.Bytes(c.Bytes), c.Skipped, c.Failed); err != nil {
 			return err
 		}
 	}
