@@ -16,6 +16,7 @@ import (
 	"etcd-steward/backup/dbfile"
 	"etcd-steward/backup/repo"
 	"etcd-steward/backup/snapshot"
+	"etcd-steward/backup/store"
 	"etcd-steward/integration/lab"
 	"etcd-steward/internal/fail"
 )
@@ -23,6 +24,7 @@ import (
 // recorded is a repository of a real cluster with snapshots and a change log.
 type recorded struct {
 	dir  string // the repository's folder
+	st   store.Store
 	etcd *lab.Cluster
 	cli  *clientv3.Client
 	repo *repo.Repo
@@ -33,7 +35,7 @@ type recorded struct {
 func newRecorded(t *testing.T) *recorded {
 	t.Helper()
 	dir, st := folder(t)
-	w := &recorded{dir: filepath.Join(dir, "main"), etcd: lab.StartEtcd(t, lab.EtcdOptions{UnsafeNoFsync: true})}
+	w := &recorded{dir: filepath.Join(dir, "main"), st: st, etcd: lab.StartEtcd(t, lab.EtcdOptions{UnsafeNoFsync: true})}
 	w.cli = w.etcd.Client(t)
 	var err error
 	if w.id, err = age.GenerateX25519Identity(); err != nil {
