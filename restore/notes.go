@@ -28,10 +28,14 @@ func (p *Plan) notePoint(l *backup.Located) {
 	if left := l.Top - l.Revision; left > 0 {
 		p.Notes = append(p.Notes, fmt.Sprintf("this timeline can be restored up to revision %d: %d revisions are left out", l.Top, left))
 	}
+	rec := p.history.recorded[l.Timeline]
+	if lost := rec.Highest - l.Top; lost > 0 && l.Revision == l.Top {
+		p.Notes = append(p.Notes, fmt.Sprintf("revision %d had been seen, and the last %d revisions are in no backup: they are lost", rec.Highest, lost))
+	}
 	if doubt := l.Resolved().Doubt(); doubt != "" {
 		p.Notes = append(p.Notes, doubt)
 	}
-	if l.Rebuilt() && p.history.recorded[l.Timeline].AuthRevision > l.Snapshot.Database.AuthRevision {
+	if l.Rebuilt() && rec.AuthRevision > l.Snapshot.Database.AuthRevision {
 		p.Notes = append(p.Notes, fmt.Sprintf("users, roles or rights were changed after snapshot %s: the change log does not carry them, so the older ones come back", l.Snapshot.ID))
 	}
 	for id, err := range l.Unreadable {

@@ -1,6 +1,8 @@
 package restore
 
 import (
+	"context"
+	"errors"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -217,10 +219,29 @@ func TestMembersOfOneMoment(t *testing.T) {
 		t.Errorf("HashKV %08x, want %08x", results[0].HashKV, want.hash)
 	}
 	o := memberOptions(t, t.TempDir(), 3)[0]
+	dir = filepath.Dir(o.DataDir)
 	o.InitialCluster, o.InitialAdvertisePeerURLs = all[0].InitialCluster, all[0].InitialAdvertisePeerURLs
 	o.Repo, o.Identities, o.Point = w.repo, []age.Identity{w.id}, backup.Point{Revision: repo.Revision(rev - 2)}
 	p, err := Prepare(t.Context(), o)
 	if err != nil || slices.ContainsFunc(results, func(r Result) bool { return r.ClusterID == p.ClusterID }) {
 		t.Errorf("another revision: cluster %v, %v", p.ClusterID, err)
+	}
+	o.Point = backup.Point{ID: base.ID}
+	alone, err := Prepare(t.Context(), o)
+	if err != nil || p.DiskNeed-alone.DiskNeed < p.Source.Stored-alone.Source.Stored || p.Source.Stored <= alone.Source.Stored {
+		t.Errorf("%d bytes of disk for a revision, %d for the snapshot alone, %v: want the log to count", p.DiskNeed, alone.DiskNeed, err)
+	}
+	o.Point = backup.Point{}
+	newest, err := Prepare(t.Context(), o)
+	if err != nil || !strings.Contains(strings.Join(newest.Notes, "\n"), "revision 3700000000 had been seen") {
+		t.Errorf("the notes are %q, %v: want what was seen and is lost", newest.Notes, err)
+	}
+	for _, step := range []string{"rebuild", "edit"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		o.step = at(step, cancel)
+		if _, err := DataDir(ctx, o); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled before %s: %v", step, err)
+		}
+		wantNothing(t, dir, []string{""})
 	}
 }
