@@ -33,7 +33,7 @@ test: setup tools build ## everything that can be tested on this machine, with t
 	go test -race -timeout 40m ./...
 SOAK ?= 8
 soak: setup tools build ## SOAK rounds of the random histories and storms, longer and each with a new seed, which a failure prints
-	for i in $$(seq $(SOAK)); do STEWARD_REVISIONS=100000 STEWARD_SOAK=60 go test -race -count 1 -timeout 2h \
+	for i in $$(seq $(SOAK)); do STEWARD_REVISIONS=100000 STEWARD_SOAK=5m go test -race -count 1 -timeout 2h \
 	  -run 'TestExact|TestAnyCover|TestStorm|TestRandom' ./backup/rebuild ./backup/changes/... ./cmd/stewardd || exit; done
 lint: bin/tools/golangci-lint ## golangci-lint with the walls
 	bin/tools/golangci-lint run ./...

@@ -62,7 +62,7 @@ func TestMembers(t *testing.T) {
 	o.Stall = 2 * time.Second
 	run := r.start(o)
 	first := run.has(SignalFirst)
-	s := seed(t)
+	s := changestest.Seed(t)
 	w := &changestest.Workload{
 		Client: r.cli, Seed: s, Leases: true, TTL: 1, Wide: 300, Compact: 40, CompactKeep: 400, DisturbEvery: 120,
 		Disturb: func(rng *rand.Rand) { r.disturb(run, rng) },
@@ -167,7 +167,7 @@ func TestCutOff(t *testing.T) {
 func TestKilled(t *testing.T) {
 	r := newRig(t, lab.EtcdOptions{})
 	spool := t.TempDir()
-	rng := rand.New(rand.NewPCG(seed(t), 0))
+	rng := rand.New(rand.NewPCG(changestest.Seed(t), 0))
 	from := r.put(1)
 	stop := make(chan struct{})
 	wrote := make(chan int64)

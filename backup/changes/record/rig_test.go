@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -292,14 +291,6 @@ func (r *rig) put(n int) (rev int64) {
 
 // timeline is the one that the recorder is on.
 func (run *running) timeline() repo.Timeline { return run.Status().Timeline }
-
-// seed is STEWARD_SEED or a random one; it is printed.
-func seed(t *testing.T) uint64 {
-	t.Helper()
-	s := rand.Uint64()
-	t.Logf("seed %d", s)
-	return s
-}
 
 // emptySpool fails the test unless the spool folder is empty.
 func emptySpool(t *testing.T, dir string) {

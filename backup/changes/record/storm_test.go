@@ -17,25 +17,14 @@ import (
 	"etcd-steward/integration/lab"
 )
 
-// stormSteps is how many bad things happen; STEWARD_SOAK asks for more.
-func stormSteps(t *testing.T) int {
-	t.Helper()
-	s := os.Getenv("STEWARD_SOAK")
-	if s == "" {
-		return 8
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		t.Fatalf("STEWARD_SOAK=%s: %v", s, err)
-	}
-	return n
-}
+// stormSteps is how many bad things happen at least; STEWARD_SOAK asks for more.
+const stormSteps = 8
 
 // TestStorm: while a cluster works, the recorder is killed, the store goes away and comes back, members die and restart, history is
 // compacted. In the end the log is whole, from its first revision on, and replays to the cluster's keys.
 func TestStorm(t *testing.T) {
 	r := newRig(t, lab.EtcdOptions{Members: 3})
-	rng := rand.New(rand.NewPCG(seed(t), 0))
+	rng := rand.New(rand.NewPCG(changestest.Seed(t), 0))
 	spool, away := t.TempDir(), false
 	move := func() {
 		from, to := r.dir, r.dir+".away"
@@ -58,7 +47,8 @@ func TestStorm(t *testing.T) {
 	rev := r.put(1)
 	lab.Eventually(t, 30*time.Second, "the first segment", func() error { return r.reached(rev) })
 	w := &changestest.Workload{Client: r.cli, Seed: rng.Uint64(), Leases: true, TTL: 2, Wide: 200, Compact: 60, CompactKeep: 5000}
-	for range stormSteps(t) {
+	until := time.Now().Add(changestest.Soak(t, time.Millisecond))
+	for step := 0; step < stormSteps || time.Now().Before(until); step++ {
 		if _, err := w.Run(t.Context(), 20+rng.IntN(60)); err != nil {
 			t.Fatal(err)
 		}
