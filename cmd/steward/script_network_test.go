@@ -28,11 +28,15 @@ func cmdBlackhole(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], l.Addr().String())
 }
 
-// stuckput VARIABLE MARK: a plain-HTTP front of the S3 server, as a URL, that never answers when a snapshot's data is put; it makes the file MARK
-// when that happens.
+// stuckput VARIABLE MARK [METHOD]: a plain-HTTP front of the S3 server, as a URL, that never answers when a snapshot's data is put, or with GET is read; it
+// makes the file MARK when that happens.
 func cmdStuckPut(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: stuckput VARIABLE MARK")
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: stuckput VARIABLE MARK [METHOD]")
+	}
+	method := http.MethodPut
+	if len(args) == 3 {
+		method = args[2]
 	}
 	backend, err := url.Parse(ts.Getenv("S3"))
 	ts.Check(err)
@@ -47,7 +51,7 @@ func cmdStuckPut(ts *testscript.TestScript, neg bool, args []string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
 	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, ".db.zst") {
+		if r.Method == method && strings.Contains(r.URL.Path, ".db.zst") {
 			_ = os.WriteFile(mark, nil, 0o600)
 			<-stop
 			return
