@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -38,12 +39,15 @@ func (w *recorded) changed(t *testing.T, n int) repo.Revision {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	load := changestest.Workload{Client: w.cli, Seed: seed, Leases: true, TTL: 600, Compact: 100, CompactKeep: 50}
+	load := changestest.Workload{Client: w.cli, Seed: seed, Leases: true, TTL: 600}
 	rev, err := load.Run(t.Context(), n)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.through(t, max(repo.Revision(rev), w.put(t, "witness", witness)))
+	if _, err := w.cli.Compact(t.Context(), rev-20); err != nil {
+		t.Fatal(err)
+	}
 	w.rec.Prove()
 	lab.Eventually(t, time.Minute, "a proof", func() error {
 		if w.rec.Status().Proof == 0 {
@@ -61,6 +65,72 @@ func (w *recorded) changed(t *testing.T, n int) repo.Revision {
 
 // witness is the value of a key that exists when a member's hash is recorded.
 const witness = "the witness of what really was"
+
+// TestCompactVersions: whatever etcd wrote it.
+func TestCompactVersions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts etcd")
+	}
+	for _, version := range []string{"3.5", "3.7"} {
+		t.Run(version, func(t *testing.T) {
+			w := newRecordedOn(t, version)
+			w.snapshot(t)
+			last := w.changed(t, 200)
+			out, err := Compact(t.Context(), w.compactOptions(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := w.etcd.HashKV(t, 0, int64(last))
+			if got := out.Backup.Database; got.Revision != last || got.HashKV != want.Hash || int64(got.CompactRevision) != want.CompactRevision {
+				t.Errorf("got revision %d, HashKV %08x with compaction at %d, the member's is %08x with %d", got.Revision, got.HashKV, got.CompactRevision, want.Hash, want.CompactRevision)
+			}
+			w.restores(t, version, out.Backup, want.Hash)
+		})
+	}
+}
+
+// TestCompactAgain: a snapshot that was made offline is as good to begin with as any: for the next one, and for the recorder that goes on after it. That
+// users were changed meanwhile is said.
+func TestCompactAgain(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts etcd")
+	}
+	w := newRecorded(t)
+	base := w.snapshot(t)
+	w.changed(t, 100)
+	o := w.compactOptions(t)
+	first, err := Compact(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.record(t)
+	if _, err := w.cli.RoleAdd(t.Context(), "reader"); err != nil {
+		t.Fatal(err)
+	}
+	lab.Eventually(t, time.Minute, "the recorder has seen the role", func() error {
+		if rec, _, err := w.repo.Recorded(t.Context(), base.Timeline); err != nil || rec.AuthRevision <= base.Database.AuthRevision {
+			return fmt.Errorf("auth revision %d: %w", rec.AuthRevision, err)
+		}
+		return nil
+	})
+	last := w.changed(t, 100)
+	second, err := Compact(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second.From != first.Backup.ID || second.Backup.MadeFrom.Snapshot != first.Backup.ID || second.Backup.Source.MemberID != base.Source.MemberID {
+		t.Errorf("made from %+v, want it from %s", second.Backup.MadeFrom, first.Backup.ID)
+	}
+	if want := w.etcd.HashKV(t, 0, int64(last)); second.Backup.Database.HashKV != want.Hash {
+		t.Errorf("HashKV %08x, the member gives %08x", second.Backup.Database.HashKV, want.Hash)
+	}
+	if len(first.Notes) != 1 || len(second.Notes) != 2 || !strings.Contains(second.Notes[1], "users, roles or rights were changed") {
+		t.Errorf("the notes are %q, and %q after a role was added", first.Notes, second.Notes)
+	}
+	if l, err := List(t.Context(), ListOptions{Repo: w.repo}); err != nil || l.Timelines != 1 || len(l.Backups) != 3 {
+		t.Errorf("listed %+v, %v", l, err)
+	}
+}
 
 // TestCompact: the snapshot that was made offline has the cluster's HashKV, is a backup like any other, and stock etcdutl restores it.
 func TestCompact(t *testing.T) {
@@ -98,7 +168,7 @@ func TestCompact(t *testing.T) {
 	if m.ID.Time().After(time.Now()) || m.ID.Time().Before(base.ID.Time()) {
 		t.Errorf("it is dated %s", m.ID.Time())
 	}
-	w.restores(t, m, want.Hash)
+	w.restores(t, "", m, want.Hash)
 	rep, err := Verify(t.Context(), VerifyOptions{Repo: w.repo, Identities: o.Identities, Scratch: t.TempDir(), IDs: []repo.SnapshotID{m.ID}})
 	if err != nil || !rep.OK {
 		t.Errorf("verify: %+v, %v", rep, err)
@@ -141,14 +211,14 @@ func (w *recorded) manifests(t *testing.T) (keys []string) {
 }
 
 // restores exports a backup and restores it with etcdutl: what comes up has the hash.
-func (w *recorded) restores(t *testing.T, m *repo.Manifest, hash uint32) {
+func (w *recorded) restores(t *testing.T, version string, m *repo.Manifest, hash uint32) {
 	t.Helper()
 	file, dir := filepath.Join(t.TempDir(), "plain.db"), filepath.Join(t.TempDir(), "restored")
 	if _, err := Export(t.Context(), ExportOptions{Repo: w.repo, Point: Point{ID: m.ID}, Identities: []age.Identity{w.id}, To: file}); err != nil {
 		t.Fatal(err)
 	}
 	lab.Etcdutl(t, "snapshot", "restore", file, "--data-dir", dir)
-	etcd := lab.StartEtcdOn(t, "", dir)
+	etcd := lab.StartEtcdOn(t, version, dir)
 	if got := etcd.HashKV(t, 0, int64(m.Database.Revision)); got.Hash != hash {
 		t.Errorf("restored with etcdutl, HashKV(%d) is %08x, want %08x", m.Database.Revision, got.Hash, hash)
 	}
@@ -199,10 +269,10 @@ func TestCompactFails(t *testing.T) {
 			w.replace(t, seg.Key, func(b []byte) []byte { return w.lying(t, seg, b) })
 		}, fail.Wanting, rebuild.ErrNotProven},
 		{"the data cannot be put", func(t *testing.T, o *CompactOptions, _ []repo.Segment) {
-			o.Repo = reopened(t, failing{Store: w.whole(t), suffix: ".age", err: &store.Error{Op: "put", Kind: store.Unavailable}})
+			o.Repo = reopened(t, failing{Store: w.st, suffix: ".age", err: &store.Error{Op: "put", Kind: store.Unavailable}})
 		}, fail.Failed, store.Unavailable},
 		{"the manifest cannot be put", func(t *testing.T, o *CompactOptions, _ []repo.Segment) {
-			o.Repo = reopened(t, failing{Store: w.whole(t), suffix: ".json", err: &store.Error{Op: "put", Kind: store.Unavailable}})
+			o.Repo = reopened(t, failing{Store: w.st, suffix: ".json", err: &store.Error{Op: "put", Kind: store.Unavailable}})
 		}, fail.Failed, store.Unavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -259,16 +329,6 @@ func TestCompactInterrupted(t *testing.T) {
 	if d := cmp.Diff(before, w.manifests(t)); d != "" {
 		t.Errorf("manifests (-before +after):\n%s", d)
 	}
-}
-
-// whole is the store around the repository.
-func (w *recorded) whole(t *testing.T) store.Store {
-	t.Helper()
-	st, err := store.Open(t.Context(), store.Config{URL: "file://" + filepath.Dir(w.dir)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return st
 }
 
 func reopened(t *testing.T, st store.Store) *repo.Repo {

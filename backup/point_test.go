@@ -34,8 +34,14 @@ type recorded struct {
 
 func newRecorded(t *testing.T) *recorded {
 	t.Helper()
+	return newRecordedOn(t, "")
+}
+
+// newRecordedOn is newRecorded with another version of etcd.
+func newRecordedOn(t *testing.T, version string) *recorded {
+	t.Helper()
 	dir, st := folder(t)
-	w := &recorded{dir: filepath.Join(dir, "main"), st: st, etcd: lab.StartEtcd(t, lab.EtcdOptions{UnsafeNoFsync: true})}
+	w := &recorded{dir: filepath.Join(dir, "main"), st: st, etcd: lab.StartEtcd(t, lab.EtcdOptions{Version: version, UnsafeNoFsync: true})}
 	w.cli = w.etcd.Client(t)
 	var err error
 	if w.id, err = age.GenerateX25519Identity(); err != nil {

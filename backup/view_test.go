@@ -99,8 +99,8 @@ func (r *rig) named(t *testing.T, content []byte, rev, compact repo.Revision) *r
 	return m
 }
 
-// segment puts a segment of nothing but its name.
-func (r *rig) segment(t *testing.T, first, last repo.Revision) {
+// nameOnly puts a segment of which only the name is good.
+func (r *rig) nameOnly(t *testing.T, first, last repo.Revision) {
 	t.Helper()
 	s := repo.Segment{Timeline: repo.Timeline{Cluster: testCluster, Cut: 1}, First: first, Last: last, ID: repo.NewSnapshotID(time.Now())}
 	s.Key = repo.SegmentKey(s.Timeline, s.First, s.Last, s.ID, false)
@@ -118,7 +118,7 @@ func TestLocateSpan(t *testing.T) {
 	a := r.named(t, content, 100, 50)
 	b := r.named(t, content, 300, 210)
 	for _, s := range [][2]repo.Revision{{101, 140}, {141, 180}, {301, 350}} {
-		r.segment(t, s[0], s[1])
+		r.nameOnly(t, s[0], s[1])
 	}
 	for _, c := range []struct {
 		since, until    repo.Revision
