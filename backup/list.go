@@ -50,6 +50,8 @@ type Row struct {
 	Keys        int64           `json:"keys,omitempty"`
 	EtcdVersion string          `json:"etcd_version,omitempty"`
 	Encrypted   bool            `json:"encrypted"`
+	// MadeFrom is the snapshot that it was made from, with the change log; empty for one that was streamed from etcd.
+	MadeFrom repo.SnapshotID `json:"made_from,omitempty"`
 	// NoQuorum says that the snapshot is of a member that had none: it may lack the last writes.
 	NoQuorum bool `json:"no_quorum,omitempty"`
 	// Verified is the last verification; nil when there was none.
@@ -144,6 +146,9 @@ func row(ctx context.Context, r *repo.Repo, c *repo.Catalog, e repo.Entry) (Row,
 	}
 	out.Size, out.Keys, out.EtcdVersion = m.Database.Size, m.Database.Keys, m.Source.EtcdVersion
 	out.compact = m.Database.CompactRevision
+	if m.MadeFrom != nil {
+		out.MadeFrom = m.MadeFrom.Snapshot
+	}
 	out.NoQuorum, out.LockedUntil = !m.Source.Quorum, m.RetainUntil
 	if _, marked := c.Verified[e.ID]; !marked {
 		return out, nil

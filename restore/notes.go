@@ -18,6 +18,9 @@ func (p *Plan) noteManifest(m *repo.Manifest) {
 	if m.Database.AuthEnabled {
 		p.Notes = append(p.Notes, "authentication is on in this backup, with the users and passwords of that time")
 	}
+	if f := m.MadeFrom; f != nil {
+		p.Notes = append(p.Notes, fmt.Sprintf("the backup was made from backup %s and the change log: users, roles and alarms are those of that one", f.Snapshot))
+	}
 	if slices.Contains(m.Database.Alarms, "CORRUPT") {
 		p.Notes = append(p.Notes, "the backup carries a CORRUPT alarm: its cluster's members differed")
 	}
@@ -35,7 +38,7 @@ func (p *Plan) notePoint(l *backup.Located) {
 	if doubt := l.Resolved().Doubt(); doubt != "" {
 		p.Notes = append(p.Notes, doubt)
 	}
-	if l.Rebuilt() && rec.AuthRevision > l.Snapshot.Database.AuthRevision {
+	if (l.Rebuilt() || l.Snapshot.MadeFrom != nil) && rec.AuthRevision > l.Snapshot.Database.AuthRevision {
 		p.Notes = append(p.Notes, fmt.Sprintf("users, roles or rights were changed after snapshot %s: the change log does not carry them, so the older ones come back", l.Snapshot.ID))
 	}
 	for id, err := range l.Unreadable {

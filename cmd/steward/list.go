@@ -101,12 +101,12 @@ func listTable(w io.Writer, l *backup.Listing, now time.Time) error {
 	if len(l.Backups) == 0 {
 		return nil
 	}
-	columns := term.Columns("id", "time", ">age", ">revision", ">size", ">stored", ">keys", "etcd", "timeline", "verified", "locked until", "problem")
+	columns := term.Columns("id", "time", ">age", ">revision", ">size", ">stored", ">keys", "etcd", "timeline", "verified", "locked until", "problem", "made from")
 	var rows [][]string
 	for _, b := range l.Backups {
 		row := []string{
 			string(b.ID), term.Time(b.Time), term.Age(now.Sub(b.Time)), fmt.Sprint(b.Revision), "", term.Bytes(b.Stored), "", b.EtcdVersion, "",
-			verified(b.Verified, now), "", b.Problem,
+			verified(b.Verified, now), "", b.Problem, string(b.MadeFrom),
 		}
 		if b.Size > 0 {
 			row[4], row[6] = term.Bytes(b.Size), term.Count(b.Keys)
