@@ -96,6 +96,7 @@ type settings struct {
 	name     string // of the daemon: its files
 	prefix   string // in the bucket
 	schedule string
+	compact  string
 	prune    string
 	verify   string
 	deep     string
@@ -131,13 +132,13 @@ clusters:
 - name: main
   endpoints: [%s]
   tls: {ca: %s, cert: %s, key: %s}
-  snapshot: {schedule: "%s", spool: %s/spool-%s, jitter: 0s}
+  snapshot: {schedule: "%s", spool: %s/spool-%s, jitter: 0s, compact: "%s"}
   prune: {schedule: "%s"}
   verify: {schedule: "%s", deep: "%s"}
   changes: {%s}
 %s
 `, r.s3.Bucket, or(s.prefix, "lab"), r.s3.Endpoint, r.s3.CA.File, r.dir, r.dir, r.identity.Recipient(), identity, s.listen, s.top,
-		endpoints, r.etcd.CA.File, r.etcd.Pair.Cert, r.etcd.Pair.Key, s.schedule, r.dir, s.name, or(s.prune, "never"), or(s.verify, "never"), or(s.deep, "never"), or(s.changes, "enabled: false"), s.more)
+		endpoints, r.etcd.CA.File, r.etcd.Pair.Cert, r.etcd.Pair.Key, s.schedule, r.dir, s.name, or(s.compact, "never"), or(s.prune, "never"), or(s.verify, "never"), or(s.deep, "never"), or(s.changes, "enabled: false"), s.more)
 	return r.write(s.name+".yaml", text, 0o600)
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -18,15 +19,16 @@ import (
 
 var policyBlock = regexp.MustCompile("(?ms)^ *```json policy=([a-z]+)\n(.*?)^ *```$")
 
-// giveRoles gives accounts called backup, janitor and restore exactly the rights that docs/SECURITY.md says, and no others.
-func (r *rig) giveRoles() {
+// giveRoles gives accounts that are called like roles exactly the rights that docs/SECURITY.md says, and no others. All at once are more than versitygw
+// keeps in one policy.
+func (r *rig) giveRoles(roles ...string) {
 	r.t.Helper()
 	documented := map[string]string{}
 	for _, m := range policyBlock.FindAllStringSubmatch(readFile(r.t, filepath.Join(lab.Root(), "docs", "SECURITY.md")), -1) {
 		documented[m[1]] = strings.NewReplacer("BUCKET", r.s3.Bucket, "PREFIX", "lab", "CLUSTER", "main").Replace(m[2])
 	}
 	var all []any
-	for _, role := range []string{"backup", "janitor", "restore"} {
+	for _, role := range roles {
 		var doc struct{ Statement []map[string]any }
 		if err := json.Unmarshal([]byte(documented[role]), &doc); err != nil || len(doc.Statement) == 0 {
 			r.t.Fatalf("policy %s: %v", role, err)
@@ -60,7 +62,7 @@ func (r *rig) as(role string, s settings) *stewardd {
 // not, and a verifier's reads what it cannot.
 func TestRoles(t *testing.T) {
 	r := newRig(t, lab.S3Options{Accounts: true})
-	r.giveRoles()
+	r.giveRoles("backup", "janitor", "restore")
 	// Old enough for retention to let go of some.
 	for i := range 6 {
 		r.takeOld(time.Duration(6-i) * 24 * time.Hour)
@@ -125,4 +127,47 @@ func (r *rig) oldOnes() int {
 		}
 	}
 	return n
+}
+
+// TestCompactOnSchedule: with the documented least privilege, a daemon beside the masters makes full snapshots from the change log, without etcd, when
+// something has changed; what is restored from one is what the cluster had.
+func TestCompactOnSchedule(t *testing.T) {
+	r := newRig(t, lab.S3Options{Accounts: true})
+	r.giveRoles("backup", "compact")
+	master := r.as("backup", settings{schedule: "0 0 1 1 *", changes: quick})
+	master.awaitReady(30*time.Second, http.StatusOK, "ok")
+	first := r.put(50)
+	master.awaitRecorded(30*time.Second, first)
+	compactor := r.as("compact", settings{schedule: "never", compact: "@every 2s", identity: true})
+	compactor.awaitMetric(60*time.Second, "steward_repository_backups", is(2))
+	second := r.put(50)
+	master.awaitRecorded(30*time.Second, second)
+	compactor.awaitMetric(60*time.Second, "steward_repository_backups", is(3))
+	compactor.awaitLog(30*time.Second, "nothing to compact")
+	for _, d := range []*stewardd{master, compactor} {
+		for _, m := range d.families()["steward_job_failures_total"].GetMetric() {
+			t.Errorf("%s failed: %v", d.settings.name, m)
+		}
+		d.term(20 * time.Second)
+	}
+	backups := r.catalog("").Backups()
+	if len(backups) != 3 {
+		t.Fatalf("%d backups, want one from etcd and two from the change log", len(backups))
+	}
+	for _, e := range backups[1:] {
+		m, err := r.repo("").Manifest(t.Context(), e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.MadeFrom == nil || int64(e.Revision) < first {
+			t.Errorf("backup %s of revision %d is not from the change log: %+v", e.ID, e.Revision, m.MadeFrom)
+		}
+		r.mustEqual(0, "", int64(e.Revision))
+	}
+	if rev := int64(backups[2].Revision); rev < second {
+		t.Errorf("the last compaction is of revision %d, recorded was %d", rev, second)
+	}
+	if n := strings.Count(compactor.log(), "this one works alone"); n != 1 {
+		t.Errorf("the compactor says %d times that it works alone, want once", n)
+	}
 }

@@ -207,6 +207,10 @@ func (c *Config) checkSnapshot(ps *Problems, i int) {
 	if s.Retries < 0 || s.Retries > 1000 {
 		ps.add(c.origin(at+".retries"), "%s.retries: %d is not between 0 and 1000", at, s.Retries)
 	}
+	compact, ok := c.checkSchedule(ps, i, "snapshot.compact", s.Compact)
+	if ok && !compact.IsNever() && c.Encryption.IdentityFile == "" && !c.Encryption.None {
+		ps.add(c.origin(at+".compact"), "%s.compact: needs encryption.identity_file: what cannot be decrypted cannot be made into a new snapshot", at)
+	}
 	parsed, ok := c.checkSchedule(ps, i, "snapshot.schedule", s.Schedule)
 	if !ok || parsed.IsNever() || !c.given(at+".jitter") {
 		return
@@ -259,7 +263,7 @@ func (c *Config) checkDaemon() Problems {
 	}
 	work, writes := false, false
 	for _, cl := range c.Clusters {
-		writes = writes || cl.Snapshot.Schedule != schedule.Never
+		writes = writes || cl.Snapshot.Schedule != schedule.Never || cl.Snapshot.Compact != schedule.Never
 		work = work || cl.Prune.Schedule != schedule.Never || cl.Verify.Schedule != schedule.Never || cl.Verify.Deep != schedule.Never
 	}
 	if !work && !writes {

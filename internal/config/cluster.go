@@ -113,8 +113,11 @@ func (cl *Cluster) Location() *time.Location {
 	return loc
 }
 
+// Schedules are when a cluster's jobs are due.
+type Schedules struct{ Snapshot, Compact, Prune, Verify, Deep schedule.Schedule }
+
 // Schedules are the cluster's schedules, parsed.
-func (cl *Cluster) Schedules() (snap, prune, verify, deep schedule.Schedule) {
+func (cl *Cluster) Schedules() Schedules {
 	parse := func(text string) schedule.Schedule {
 		s, err := schedule.Parse(text, cl.Location())
 		if err != nil {
@@ -122,5 +125,8 @@ func (cl *Cluster) Schedules() (snap, prune, verify, deep schedule.Schedule) {
 		}
 		return s
 	}
-	return parse(cl.Snapshot.Schedule), parse(cl.Prune.Schedule), parse(cl.Verify.Schedule), parse(cl.Verify.Deep)
+	return Schedules{
+		Snapshot: parse(cl.Snapshot.Schedule), Compact: parse(cl.Snapshot.Compact), Prune: parse(cl.Prune.Schedule),
+		Verify: parse(cl.Verify.Schedule), Deep: parse(cl.Verify.Deep),
+	}
 }

@@ -85,7 +85,8 @@ type TLS struct {
 	ServerName string `yaml:"server_name"`
 }
 
-// Snapshot is when and how full snapshots are taken. Member is any or local; Jitter is the longest random delay after a tick.
+// Snapshot is when and how full snapshots are taken. Member is any or local; Jitter is the longest random delay after a tick. Compact is when one is
+// made from the newest and the change log, without etcd.
 type Snapshot struct {
 	Schedule     string   `yaml:"schedule"`
 	Timezone     string   `yaml:"timezone"`
@@ -94,6 +95,7 @@ type Snapshot struct {
 	Spool        string   `yaml:"spool"`
 	StallTimeout Duration `yaml:"stall_timeout"`
 	Retries      int      `yaml:"retries"`
+	Compact      string   `yaml:"compact"`
 }
 
 // Changes is how what happens between the snapshots is recorded: how long a change waits at most until it is stored, at which size a segment is stored
@@ -145,6 +147,7 @@ var defaults = map[string]string{
 	"clusters[].snapshot.member":        "any",
 	"clusters[].snapshot.stall_timeout": "1m",
 	"clusters[].snapshot.retries":       "30",
+	"clusters[].snapshot.compact":       schedule.Never,
 	"clusters[].changes.enabled":        "true",
 	"clusters[].changes.flush":          "10s",
 	"clusters[].changes.segment":        "8MiB",

@@ -61,6 +61,7 @@ func TestDefaults(t *testing.T) {
 		"clusters[0].snapshot.spool":         "/var/cache/steward/spool (default)",
 		"clusters[0].snapshot.stall_timeout": "1m (default)",
 		"clusters[0].snapshot.retries":       "30 (default)",
+		"clusters[0].snapshot.compact":       "never (default)",
 		"clusters[0].changes.enabled":        "true (default)",
 		"clusters[0].changes.flush":          "10s (default)",
 		"clusters[0].changes.segment":        "8MiB (default)",

@@ -51,6 +51,7 @@ func TestErrors(t *testing.T) {
 		{"unknown, nothing near", "encryption: {quux: 1}\n", `1: unknown field "quux" in encryption: known are identity_file, none, recipients, recipients_file`},
 		{"unknown in a cluster", two + "  snapshot: {shedule: x}\n", `6: unknown field "shedule" in snapshot (did you mean "schedule"?)`},
 		{"unknown beside a name", "clusters:\n- naem: a\n", `2: unknown field "naem" in clusters (did you mean "name"?)`},
+		{"compact without an identity", "clusters:\n- snapshot:\n    compact: '@daily'\n", `3: clusters[0].snapshot.compact: needs encryption.identity_file: what cannot be decrypted cannot be made into a new snapshot`},
 		{"changes without snapshots", "clusters:\n- snapshot: {schedule: never}\n  changes:\n    enabled: true\n", `4: clusters[0].changes.enabled: needs a snapshot.schedule: changes alone restore nothing`},
 		{"flush", "clusters:\n- changes: {flush: 100ms}\n", `2: clusters[0].changes.flush: 100ms is not between 1s and 1h`},
 		{"size without a unit", "clusters:\n- changes: {segment: 8}\n", `2: clusters[0].changes.segment: "8" is no size: want for example 64KiB, 8MiB or 1GiB`},

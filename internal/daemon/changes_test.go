@@ -112,6 +112,11 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// offline is the revision of a snapshot that was not streamed from etcd.
+const offline repo.Revision = 1000
+
+func always(repo.Entry) bool { return true }
+
 // TestDemandMet: a snapshot must be of the demanded revision and timeline, whenever it was begun; without a revision, it must be begun later.
 func TestDemandMet(t *testing.T) {
 	now := time.Now()
@@ -132,9 +137,11 @@ func TestDemandMet(t *testing.T) {
 		{"of another timeline", gap, at(0, later, 41), false},
 		{"rights before", auth, at(time.Second, line, 99), false},
 		{"rights after", auth, at(0, line, 1), true},
+		{"rights after, but made from a change log", auth, at(0, line, offline), false},
+		{"made from a change log, and far enough", gap, at(0, line, offline), true},
 		{"dated in the future", auth, at(-time.Hour, line, 1), false},
 	} {
-		if got := c.d.metBy(c.e); got != c.want {
+		if got := c.d.metBy(c.e, func(e repo.Entry) bool { return e.Revision != offline }); got != c.want {
 			t.Errorf("%s: %t, want %t", c.name, got, c.want)
 		}
 	}
@@ -146,7 +153,7 @@ func TestDemandMet(t *testing.T) {
 	if all := d.all(); len(all) != 2 {
 		t.Errorf("demands of one kind are not one: %+v", all)
 	}
-	d.look([]repo.Entry{at(0, line, 45)})
+	d.look([]repo.Entry{at(0, line, 45)}, always)
 	if all := d.all(); len(all) != 1 || all[0].revision != 50 {
 		t.Errorf("left: %+v, want the newer gap", all)
 	}
@@ -164,7 +171,7 @@ func (g *demandRig) runner(t *testing.T, st *clockedStore, who string, d *demand
 	look := func(context.Context, time.Time) (bool, error) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		d.look([]repo.Entry{{Timeline: line, Revision: g.rev, ID: repo.NewSnapshotID(time.Now())}})
+		d.look([]repo.Entry{{Timeline: line, Revision: g.rev, ID: repo.NewSnapshotID(time.Now())}}, always)
 		return !d.pending(), nil
 	}
 	return newRunner(t, st, who, job{

@@ -57,15 +57,17 @@ func prepare(cfg *config.Config, cl *config.Cluster) (*cluster, error) {
 	if c.storeCfg, err = cfg.StoreConfig(); err != nil {
 		return nil, err
 	}
-	snap, _, _, _ := cl.Schedules()
-	if !snap.IsNever() {
-		if c.etcd, err = cl.Etcd(); err != nil {
-			return nil, err
-		}
+	due := cl.Schedules()
+	if !due.Snapshot.IsNever() || !due.Compact.IsNever() {
 		if c.recipients, err = cfg.Recipients(); err != nil {
 			return nil, err
 		}
-		c.maxAge = 2 * snap.MaxInterval(time.Now())
+	}
+	if !due.Snapshot.IsNever() {
+		if c.etcd, err = cl.Etcd(); err != nil {
+			return nil, err
+		}
+		c.maxAge = 2 * due.Snapshot.MaxInterval(time.Now())
 		c.changesDir = cl.ChangesDir()
 	}
 	if path := cfg.Encryption.IdentityFile; path != "" {

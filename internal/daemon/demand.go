@@ -19,11 +19,15 @@ type demand struct {
 }
 
 // metBy says whether a backup is what was demanded, whoever took it. A revision is compared, not the time: a snapshot that was begun later may come from
-// a member that lags, and then leave a hole.
-func (d demand) metBy(e repo.Entry) bool {
+// a member that lags, and then leave a hole. What a change log does not hold needs a snapshot that was streamed from etcd, and not made from a change log.
+func (d demand) metBy(e repo.Entry, streamed func(repo.Entry) bool) bool {
 	if d.revision > 0 {
 		return e.Timeline == d.timeline && e.Revision >= d.revision
 	}
+	return d.inTime(e) && streamed(e)
+}
+
+func (d demand) inTime(e repo.Entry) bool {
 	return !e.ID.Time().Before(d.at.Truncate(time.Millisecond)) && !e.ID.Time().After(wallNow().Add(skewMax))
 }
 
@@ -65,11 +69,17 @@ func (d *demands) woken() <-chan struct{} {
 	return d.wake
 }
 
-// look forgets what the repository's backups meet.
-func (d *demands) look(backups []repo.Entry) {
+// look forgets what the repository's backups meet. streamed may take its time: meanwhile others may demand.
+func (d *demands) look(backups []repo.Entry, streamed func(repo.Entry) bool) {
+	var met []demand
+	for _, n := range d.all() {
+		if slices.ContainsFunc(backups, func(e repo.Entry) bool { return n.metBy(e, streamed) }) {
+			met = append(met, n)
+		}
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.list = slices.DeleteFunc(d.list, func(n demand) bool { return slices.ContainsFunc(backups, n.metBy) })
+	d.list = slices.DeleteFunc(d.list, func(n demand) bool { return slices.Contains(met, n) })
 }
 
 // clear forgets all: nothing is recorded any more.
@@ -87,8 +97,19 @@ func (c *cluster) met(ctx context.Context, _ time.Time) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	c.state.demands.look(catalog.Backups())
+	c.state.demands.look(catalog.Backups(), c.streamed(ctx))
 	return !c.state.demands.pending(), nil
+}
+
+// streamed says of a backup whether it came from etcd. Of one whose manifest cannot be read that is not known, and it does not count.
+func (c *cluster) streamed(ctx context.Context) func(repo.Entry) bool {
+	return func(e repo.Entry) bool {
+		m, err := c.repo.Manifest(ctx, e)
+		if err != nil {
+			c.log.Debug("a manifest cannot be read", "id", e.ID, "error", err)
+		}
+		return err == nil && m.MadeFrom == nil
+	}
 }
 
 // Bounds of demanded work. Whatever demands it, full snapshots on demand take at most about a tenth of the time.

@@ -28,7 +28,7 @@ const (
 
 // jobs are those of the cluster's schedules that are not switched off.
 func (c *cluster) jobs() []job {
-	snap, prune, verify, deep := c.cfg.Schedules()
+	at := c.cfg.Schedules()
 	jitter := time.Duration(c.cfg.Snapshot.Jitter)
 	// Daemons that can decrypt check more than those that cannot, so these do not take the others' ticks.
 	check := "verify-bytes"
@@ -37,10 +37,11 @@ func (c *cluster) jobs() []job {
 	}
 	var due []job
 	for _, j := range []job{
-		{name: "snapshot", schedule: snap, retries: c.cfg.Snapshot.Retries, limit: snapshotLimit, done: c.since, run: c.snapshot, demands: c.state.demands, met: c.met, first: c.waitsFor()},
-		{name: "prune", schedule: prune, retries: otherRetries, limit: pruneLimit, run: c.prune},
-		{name: check, schedule: verify, retries: otherRetries, limit: verifyLimit, run: func(ctx context.Context) error { return c.verify(ctx, nil) }},
-		{name: "verify-deep", schedule: deep, retries: otherRetries, limit: verifyLimit, run: func(ctx context.Context) error { return c.verify(ctx, c.boot) }},
+		{name: "snapshot", schedule: at.Snapshot, retries: c.cfg.Snapshot.Retries, limit: snapshotLimit, done: c.since, run: c.snapshot, demands: c.state.demands, met: c.met, first: c.waitsFor()},
+		{name: "compact", schedule: at.Compact, retries: otherRetries, limit: verifyLimit, run: c.compact},
+		{name: "prune", schedule: at.Prune, retries: otherRetries, limit: pruneLimit, run: c.prune},
+		{name: check, schedule: at.Verify, retries: otherRetries, limit: verifyLimit, run: func(ctx context.Context) error { return c.verify(ctx, nil) }},
+		{name: "verify-deep", schedule: at.Deep, retries: otherRetries, limit: verifyLimit, run: func(ctx context.Context) error { return c.verify(ctx, c.boot) }},
 	} {
 		if j.jitter = jitter; !j.schedule.IsNever() {
 			due = append(due, j)
@@ -76,6 +77,34 @@ func (c *cluster) snapshot(ctx context.Context) error {
 	}
 	c.log.Info("backup done", "job", "snapshot", "id", m.ID, "revision", m.Database.Revision, "keys", m.Database.Keys,
 		"bytes", m.Database.Size, "stored", m.Object.Size, "member", m.Source.MemberName, "stream_seconds", m.Source.Seconds)
+	return nil
+}
+
+// compact makes a full snapshot from the newest one and the change log.
+func (c *cluster) compact(ctx context.Context) error {
+	if some, err := c.since(ctx, time.Time{}); err != nil || !some {
+		return err // nothing was backed up yet
+	}
+	out, err := backup.Compact(ctx, backup.CompactOptions{
+		Repo: c.repo, Identities: c.identities, Recipients: c.recipients, Unencrypted: c.unencrypted, Scratch: filepath.Join(c.spool, "scratch"),
+		Host: c.host, Program: version.Get().Version, Progress: stages(c.log.With("job", "compact")),
+	})
+	if errors.Is(err, store.Denied) {
+		return fmt.Errorf("%w: %w", errNotAllowed, err)
+	}
+	if err != nil {
+		return err
+	}
+	if out.Nothing != "" {
+		c.log.Info("nothing to compact", "job", "compact", "why", out.Nothing)
+		return nil
+	}
+	m := out.Backup
+	c.log.Info("compacted", "job", "compact", "id", m.ID, "revision", m.Database.Revision, "from", out.From, "from_revision", out.FromRevision,
+		"segments", out.Segments, "stored", m.Object.Size, "seconds", m.MadeFrom.Seconds, "proven_by_member", m.MadeFrom.Proof != nil)
+	for _, n := range out.Notes {
+		c.log.Info("note", "job", "compact", "id", m.ID, "text", n)
+	}
 	return nil
 }
 

@@ -92,7 +92,7 @@ func (c *cluster) lookAtChanges(ctx context.Context, catalog *repo.Catalog) {
 	if c.changes == nil {
 		return
 	}
-	c.state.demands.look(catalog.Backups())
+	c.state.demands.look(catalog.Backups(), c.streamed(ctx))
 	c.lookAtMark(ctx, c.repo)
 	c.changes.listed(catalog)
 }
