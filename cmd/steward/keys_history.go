@@ -81,7 +81,7 @@ func keysHistory(c *call) error {
 	if err != nil {
 		return err
 	}
-	if s.First < s.Complete {
+	if s.First < s.Complete && s.Complete > 1 {
 		c.note("complete from revision %d on; of what was before, only each key's last change is there", s.Complete)
 	}
 	if n == 0 {
