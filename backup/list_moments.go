@@ -16,7 +16,7 @@ import (
 // made of names and of the manifests of the rows; a snapshot that is not shown in full counts without the history that it holds.
 type AnyMoment struct {
 	Windows []MomentWindow `json:"windows"`
-	// Gaps are the ranges between windows that a change log should have closed: none of their revisions can be restored.
+	// Gaps are the ranges between windows, and behind the last one, that a change log should have closed: none of their revisions can be restored.
 	Gaps []MomentGap `json:"gaps"`
 	// Recorded is how far the change log has come, per timeline.
 	Recorded []RecordedThrough `json:"recorded"`
@@ -75,6 +75,10 @@ func anyMoment(ctx context.Context, r *repo.Repo, c *repo.Catalog, snaps []cover
 		}
 	}
 	for _, rec := range recorded {
+		if w, ok := lastWindow(ws, rec.Timeline); ok && w.To < rec.Through { // behind a gap, nothing can be restored before there is a snapshot
+			gap, _ := explained(cover.Gap{Timeline: rec.Timeline, From: w.To + 1, To: rec.Through}, c.Segments, recorded)
+			a.Gaps = append(a.Gaps, gap)
+		}
 		a.Recorded = append(a.Recorded, RecordedThrough{
 			Timeline: rec.Timeline, Through: rec.Through, Time: rec.Time, Age: now.Sub(rec.Time).Seconds(), Highest: rec.Highest, Ended: rec.Ended, Host: rec.Host,
 		})

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"filippo.io/age"
@@ -107,6 +108,9 @@ func (l *Located) Forward(ctx context.Context, r *repo.Repo, o MaterialiseOption
 		Segments: rebuild.FromRepo(r, append(l.Segments[:len(l.Segments):len(l.Segments)], l.Behind...), o.Identities),
 		Progress: func(_ int64, at repo.Revision) { o.Progress.report("rebuild", min(l.read(at), total-1), total) },
 	})
+	if errors.Is(err, syscall.ENOSPC) {
+		return nil, fail.Hint(err, "the change log makes the database larger: make room in "+filepath.Dir(o.Path)+", or name another place")
+	}
 	if err != nil {
 		return nil, wantingSegment(ctx, err)
 	}

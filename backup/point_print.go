@@ -44,6 +44,9 @@ func (r *Rebuilt) Lines(p Resolved) (lines []string) {
 		proof = fmt.Sprintf("its HashKV at revision %d is the one that a member gave", r.ProvenAt)
 	}
 	lines = append(lines, proof)
+	if p.At.IsZero() && !r.SeenBy.IsZero() {
+		lines = append(lines, fmt.Sprintf("revision %d had been seen by %s", p.Revision, moment(r.SeenBy)))
+	}
 	if p.SnapshotRevision != p.Revision {
 		lines = append(lines, fmt.Sprintf("users, roles and alarms are those of snapshot %s, revision %d: the change log has keys and leases only", p.Snapshot, p.SnapshotRevision))
 	}

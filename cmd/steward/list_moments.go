@@ -18,10 +18,10 @@ func momentsTable(w io.Writer, a *backup.AnyMoment, timelines int, now time.Time
 	if a == nil || a.Segments == 0 && len(a.Recorded) == 0 {
 		return nil
 	}
-	columns := term.Columns("any moment", ">from revision", ">to revision", "from", "until", ">segments", ">stored", "timeline", "")
+	columns := term.Columns("any moment", ">from revision", ">to revision", "from", "until", ">segments", ">stored", "timeline", "why")
 	var rows [][]string
 	for _, m := range a.Windows {
-		if m.Segments == 0 {
+		if m.Segments == 0 && !bounds(m, a.Gaps) {
 			continue // one snapshot, which has its row above
 		}
 		row := []string{"yes", fmt.Sprint(m.From), fmt.Sprint(m.To), term.Time(m.FromTime), term.Time(m.Until), fmt.Sprint(m.Segments), term.Bytes(m.Bytes), "", ""}
@@ -34,6 +34,11 @@ func momentsTable(w io.Writer, a *backup.AnyMoment, timelines int, now time.Time
 			}
 		}
 		rows = append(rows, row)
+	}
+	for _, g := range a.Gaps {
+		if !slices.ContainsFunc(a.Windows, func(m backup.MomentWindow) bool { return m.Timeline == g.Timeline && m.From == g.To+1 }) {
+			rows = append(rows, gapRow(g, timelines)) // behind the last window
+		}
 	}
 	slices.Reverse(rows)
 	if len(rows) > 0 {
@@ -50,6 +55,13 @@ func momentsTable(w io.Writer, a *backup.AnyMoment, timelines int, now time.Time
 		}
 	}
 	return nil
+}
+
+// bounds says whether a gap begins or ends at a window.
+func bounds(m backup.MomentWindow, gaps []backup.MomentGap) bool {
+	return slices.ContainsFunc(gaps, func(g backup.MomentGap) bool {
+		return g.Timeline == m.Timeline && (g.To == m.From-1 || g.From == m.To+1)
+	})
 }
 
 func gapRow(g backup.MomentGap, timelines int) []string {
