@@ -218,7 +218,7 @@ func TestSegmentLies(t *testing.T) {
 			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 				t.Errorf("%v is left, %v", left, err)
 			}
-			if _, err := Locate(t.Context(), r.repo, Point{Time: time.Now().Add(-30 * time.Second)}, LocateOptions{Identities: ids}); c.want == changes.ErrDamaged && fail.ExitCode(err) != fail.Wanting {
+			if _, err := Locate(t.Context(), r.repo, Point{Time: time.Now().Add(-30 * time.Second)}, LocateOptions{Identities: ids}); errors.Is(c.want, changes.ErrDamaged) && fail.ExitCode(err) != fail.Wanting {
 				t.Errorf("its times: exit code %d, %v", fail.ExitCode(err), err)
 			}
 		})
