@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"etcd-steward/backup"
+	"etcd-steward/backup/repo"
 	"etcd-steward/internal/term"
 )
 
@@ -76,6 +77,16 @@ func gapRow(g backup.MomentGap, timelines int) []string {
 	return row
 }
 
+// reaches is the last revision of a timeline that can be restored: a recorder that has just stored it says so a little later.
+func reaches(a *backup.AnyMoment, t repo.Timeline) (to repo.Revision) {
+	for _, w := range a.Windows {
+		if w.Timeline == t {
+			to = max(to, w.To)
+		}
+	}
+	return to
+}
+
 // recordedLines say whether somebody records, so that an idle cluster and a dead recorder can be told apart, and what a change log does not carry.
 func recordedLines(a *backup.AnyMoment, now time.Time) []string {
 	lines := []string{""}
@@ -87,7 +98,7 @@ func recordedLines(a *backup.AnyMoment, now time.Time) []string {
 			line += "; this timeline has ended: " + r.Ended
 		case age > silentAfter:
 			line += ". NOBODY RECORDS since then: what came after is in no change log (journalctl -u stewardd on the masters)"
-		case r.Highest > r.Through:
+		case r.Highest > max(r.Through, reaches(a, r.Timeline)):
 			line += fmt.Sprintf("; revision %d has been seen and is not stored yet", r.Highest)
 		}
 		lines = append(lines, line+".")

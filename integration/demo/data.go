@@ -9,6 +9,8 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
+
+	"etcd-steward/integration/lab"
 )
 
 // writer puts, deletes and leases keys until it is stopped.
@@ -54,6 +56,35 @@ func write(ctx context.Context, cli *clientv3.Client, r *rand.Rand, lease client
 		_, err = cli.Put(ctx, key(), value)
 	}
 	return err
+}
+
+// waitForWrites waits for n more revisions and returns the newest.
+func (s *show) waitForWrites(n int64) (revision int64) {
+	cli := s.etcd.Client(s)
+	var first int64
+	lab.Eventually(s, 60*time.Second, "more writes", func() error {
+		r, err := cli.Get(s.Context(), "\x00")
+		if err != nil {
+			return err
+		}
+		if revision = r.Header.Revision; first == 0 {
+			first = revision
+		}
+		if revision < first+n {
+			return fmt.Errorf("%d", revision-first)
+		}
+		return nil
+	})
+	return revision
+}
+
+// mistake deletes most of what there is, and compacts history, as Kubernetes does every five minutes: from then on no snapshot can go back behind it.
+func (s *show) mistake() {
+	r, err := s.etcd.Client(s).Delete(s.Context(), "/registry/things", clientv3.WithPrefix())
+	s.must(err)
+	_, err = s.etcd.Client(s).Compact(s.Context(), r.Header.Revision)
+	s.must(err)
+	s.say("%d keys are gone at revision %d, and etcd's history before it is compacted.", r.Deleted, r.Header.Revision)
 }
 
 // content is everything that a client can see of a cluster at one revision.

@@ -1,6 +1,6 @@
 // Command demo shows the whole promise on real parts: three etcd members and an S3 server with TLS, three stewardd that share one
-// schedule while data is being written, the loss of all three data directories, and their restore from S3. It ends non-zero when
-// anything differs from what was backed up, and leaves nothing running.
+// schedule and record every change while data is being written, a mistake, the loss of all three data directories, and their restore from S3 to the
+// revision before the mistake, which no snapshot is of. It ends non-zero when anything differs from what was there then, and leaves nothing running.
 package main
 
 import (
@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,23 +37,25 @@ func demo(t lab.T) {
 	s.say("S3:   %s at %s", s.s3.URL(), s.s3.StoreConfig().S3.Endpoint)
 	s.configure()
 
-	s.say("Starting stewardd on each of the three masters: one schedule, a snapshot every 4 s, taken by whoever is first.")
+	s.say("Starting stewardd on each of the three masters: one schedule, a snapshot every 8 s, taken by whoever is first; one of them records every change.")
 	daemons := s.startDaemons()
 	w := s.startWriter()
-	s.waitForBackups(3)
-	s.say("Stopping the writer after %d writes, and waiting for one more backup.", w.stop())
+	s.waitForBackups(2)
+	point := s.waitForWrites(500)
+	s.say("Noting what the living cluster holds at revision %d: HashKV of each member, and every key.", point)
+	before := s.observe(point)
+	s.say("A mistake: everything below /registry/things is deleted, and the snapshot after it has it so. The writer goes on until then.")
+	s.mistake()
 	s.waitForBackups(s.countBackups() + 1)
+	s.say("Stopping the writer after %d writes, and the daemons, which store what they have recorded.", w.stop())
 	for _, d := range daemons {
 		d.Stop()
 	}
 	s.say("What can be restored:")
 	s.run("backup", "list")
-	point := s.newest()
-	s.say("Proving %s: every byte read, decrypted, opened, restored with stock etcdutl, booted, read back.", point.ID)
-	s.run("backup", "verify", "--deep", "--identity", s.identity, point.ID)
-
-	s.say("Noting what the living cluster holds at revision %d: HashKV of each member, and every key.", point.Revision)
-	before := s.observe(point.Revision)
+	newest := s.mustLieBetween(point)
+	s.say("Proving %s: every byte read, decrypted, opened, restored with stock etcdutl, booted, read back.", newest.ID)
+	s.run("backup", "verify", "--deep", "--identity", s.identity, newest.ID)
 
 	s.say("Disaster: all three members are killed, and their data directories moved away.")
 	for i := range s.etcd.Members {
@@ -65,19 +68,19 @@ func demo(t lab.T) {
 		s.etcd.Restart(t, i)
 	}
 	s.etcd.WaitHealthy(t)
-	s.compare(before, s.observe(point.Revision))
-	s.say("Done in %d s: everything that was backed up is back, exactly.", int(time.Since(s.start).Seconds()))
+	s.compare(before, s.observe(point))
+	s.say("Done in %d s: everything is back as it was before the mistake, exactly.", int(time.Since(s.start).Seconds()))
 }
 
 // restore runs `steward restore data-dir` for each member, as the operator of three masters would.
-func (s *show) restore(point restorePoint) {
+func (s *show) restore(point int64) {
 	var initial []string
 	for _, m := range s.etcd.Members {
 		initial = append(initial, m.Name+"="+m.PeerURL)
 	}
-	s.say("Restoring each member from S3. (--bump-revision 0 asks for the exact history, so that it can be compared; the default bumps, for Kubernetes.)")
+	s.say("Restoring each member from S3, to the revision before the mistake: a snapshot and the change log. (--bump-revision 0 asks for the exact history, so that it can be compared; the default bumps, for Kubernetes.)")
 	for i, m := range s.etcd.Members {
-		s.run("restore", "data-dir", "--id", point.ID, "--identity", s.identity, "--data-dir", s.etcd.DataDir(i),
+		s.run("restore", "data-dir", "--to-revision", strconv.FormatInt(point, 10), "--identity", s.identity, "--data-dir", s.etcd.DataDir(i),
 			"--name", m.Name, "--initial-cluster", strings.Join(initial, ","), "--initial-advertise-peer-urls", m.PeerURL,
 			"--bump-revision", "0", "--yes")
 	}

@@ -30,17 +30,18 @@ clusters:
   - name: demo
     endpoints: [%s]
     tls: {ca: %s, cert: %s, key: %s}
-    snapshot: {schedule: "@every 4s", jitter: 500ms}
+    snapshot: {schedule: "@every 8s", jitter: 500ms}
+    changes: {flush: 1s}
 `, s.s3.URL(), st.Endpoint, st.CAFile, recipient, strings.Join(s.etcd.Endpoints(), ", "),
 		s.etcd.CA.File, s.etcd.Pair.Cert, s.etcd.Pair.Key), 0o600))
 }
 
-// startDaemons runs one stewardd per member, each with a spool of its own.
+// startDaemons runs one stewardd per member, each with folders of its own.
 func (s *show) startDaemons() []*lab.Process {
 	var all []*lab.Process
 	for _, m := range s.etcd.Members {
 		cmd := exec.Command(filepath.Join(lab.Root(), "bin", "stewardd"), "--config", s.config)
-		cmd.Env = append(s.env(), "STATE_DIRECTORY="+s.TempDir())
+		cmd.Env = append(s.env(), "STATE_DIRECTORY="+s.TempDir(), "CACHE_DIRECTORY="+s.TempDir())
 		all = append(all, lab.Start(s, "stewardd-"+m.Name, cmd))
 	}
 	return all
@@ -66,15 +67,23 @@ func (s *show) list() []restorePoint {
 
 func (s *show) countBackups() int { return len(s.list()) }
 
-// newest is the one with the highest revision; the daemons write one timeline.
-func (s *show) newest() restorePoint {
-	var best restorePoint
+// mustLieBetween ends the demo unless there are snapshots before and after the revision, and none of it. It returns the newest; the daemons
+// write one timeline.
+func (s *show) mustLieBetween(revision int64) (newest restorePoint) {
+	before := false
 	for _, b := range s.list() {
-		if b.Revision >= best.Revision && b.ID > best.ID {
-			best = b
+		if b.Revision == revision {
+			s.Fatalf("demo: snapshot %s is of revision %d: the change log would not be needed", b.ID, revision)
+		}
+		before = before || b.Revision < revision
+		if b.Revision >= newest.Revision && b.ID > newest.ID {
+			newest = b
 		}
 	}
-	return best
+	if !before || newest.Revision < revision {
+		s.Fatalf("demo: revision %d does not lie between two snapshots", revision)
+	}
+	return newest
 }
 
 func (s *show) waitForBackups(n int) {
