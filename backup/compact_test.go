@@ -99,9 +99,16 @@ func TestCompactAgain(t *testing.T) {
 	base := w.snapshot(t)
 	w.changed(t, 100)
 	o := w.compactOptions(t)
+	times := w.times(t, base.ID.Time())
 	first, err := Compact(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
+	}
+	// It is dated by its content, so every time is still the revision that it was.
+	for at, was := range times {
+		if is := w.at(t, at); is != was {
+			t.Errorf("%s was revision %d, and is %d since %s is there", at, was, is, first.Backup.ID)
+		}
 	}
 	w.record(t)
 	if _, err := w.cli.RoleAdd(t.Context(), "reader"); err != nil {
@@ -130,6 +137,36 @@ func TestCompactAgain(t *testing.T) {
 	if l, err := List(t.Context(), ListOptions{Repo: w.repo}); err != nil || l.Timelines != 1 || len(l.Backups) != 3 {
 		t.Errorf("listed %+v, %v", l, err)
 	}
+}
+
+// times are some since the first, with the revisions that they come to.
+func (w *recorded) times(t *testing.T, first time.Time) map[time.Time]repo.Revision {
+	t.Helper()
+	const n = 20
+	found, all := 0, map[time.Time]repo.Revision{}
+	for i := range n {
+		at := first.Add(time.Since(first) * time.Duration(i) / n)
+		if all[at] = w.at(t, at); all[at] != 0 {
+			found++
+		}
+	}
+	if found < n/2 {
+		t.Fatalf("only %d of %d times come to a revision", found, n)
+	}
+	return all
+}
+
+// at is the revision that a time comes to; 0 when it is refused.
+func (w *recorded) at(t *testing.T, at time.Time) repo.Revision {
+	t.Helper()
+	l, err := Locate(t.Context(), w.repo, Point{Time: at}, LocateOptions{Identities: []age.Identity{w.id}})
+	if fail.ExitCode(err) == fail.Unsafe {
+		return 0
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", at, err)
+	}
+	return l.Revision
 }
 
 // TestCompact: the snapshot that was made offline has the cluster's HashKV, is a backup like any other, and stock etcdutl restores it.
