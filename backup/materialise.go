@@ -103,9 +103,10 @@ func (l *Located) Forward(ctx context.Context, r *repo.Repo, o MaterialiseOption
 	}
 	total := max(segmentBytes(l.Segments), 1)
 	o.Progress.report("rebuild", 0, total)
+	segs, stop := rebuild.Ahead(ctx, r, append(l.Segments[:len(l.Segments):len(l.Segments)], l.Behind...), o.Identities)
+	defer stop()
 	res, err := rebuild.To(ctx, rebuild.Options{
-		Path: o.Path, Target: l.Revision, Timeline: l.Timeline, NoProof: o.NoProof,
-		Segments: rebuild.FromRepo(r, append(l.Segments[:len(l.Segments):len(l.Segments)], l.Behind...), o.Identities),
+		Path: o.Path, Target: l.Revision, Timeline: l.Timeline, NoProof: o.NoProof, Segments: segs,
 		Progress: func(_ int64, at repo.Revision) { o.Progress.report("rebuild", min(l.read(at), total-1), total) },
 	})
 	if errors.Is(err, syscall.ENOSPC) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 )
 
 // Kind classifies what went wrong, for callers that branch on it and for the hint that a user is shown.
@@ -71,13 +72,24 @@ func (e *Error) Error() string {
 	return s
 }
 
-// Unwrap gives errors.Is both the kind and the cause.
+// Unwrap gives errors.Is both the kind and the cause. It never gives io.EOF: that is how a connection breaks off, too, and whoever reads an object would
+// take it for the object's end.
 func (e *Error) Unwrap() []error {
-	if e.Err == nil {
+	switch {
+	case e.Err == nil:
 		return []error{e.Kind}
+	case errors.Is(e.Err, io.EOF):
+		return []error{e.Kind, brokenOff{e.Err}}
 	}
 	return []error{e.Kind, e.Err}
 }
+
+// brokenOff is an error that wraps io.EOF and is no end.
+type brokenOff struct{ err error }
+
+func (b brokenOff) Error() string        { return b.err.Error() }
+func (b brokenOff) Is(target error) bool { return target != io.EOF && errors.Is(b.err, target) } //nolint:errorlint // this value it is not
+func (b brokenOff) As(target any) bool   { return errors.As(b.err, target) }
 
 // KindOf is the kind of err, or "" when it did not come from a store.
 func KindOf(err error) Kind {
