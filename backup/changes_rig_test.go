@@ -187,11 +187,11 @@ func (r *logged) events(t *testing.T, s repo.Segment) (h changes.Header, events 
 // put stores a segment as a recorder would, with all its checksums right.
 func (r *logged) put(t *testing.T, h changes.Header, events []changes.Event, proofs []changes.Proof) repo.Segment {
 	t.Helper()
-	return r.addSegment(t, h, events, proofs, true)
+	return r.addSegment(t, h, events, proofs, true, time.Now())
 }
 
-// addSegment stores a segment.
-func (r *rig) addSegment(t *testing.T, h changes.Header, events []changes.Event, proofs []changes.Proof, encrypted bool) repo.Segment {
+// addSegment stores a segment that was closed at a time.
+func (r *rig) addSegment(t *testing.T, h changes.Header, events []changes.Event, proofs []changes.Proof, encrypted bool, at time.Time) repo.Segment {
 	t.Helper()
 	var to []age.Recipient
 	if encrypted {
@@ -220,7 +220,7 @@ func (r *rig) addSegment(t *testing.T, h changes.Header, events []changes.Event,
 	if err := errors.Join(enc.Close(), w.Close()); err != nil {
 		t.Fatal(err)
 	}
-	s := repo.Segment{Timeline: h.Timeline, First: h.First, Last: h.Last, ID: repo.NewSnapshotID(time.Now()), Encrypted: encrypted}
+	s := repo.Segment{Timeline: h.Timeline, First: h.First, Last: h.Last, ID: repo.NewSnapshotID(at), Encrypted: encrypted}
 	s.Key = repo.SegmentKey(s.Timeline, s.First, s.Last, s.ID, encrypted)
 	src := store.Source{Reader: bytes.NewReader(object.Bytes()), Size: int64(object.Len()), SHA256: sha256.Sum256(object.Bytes())}
 	if err := r.repo.PutSegment(t.Context(), s, src); err != nil {

@@ -194,23 +194,28 @@ func backupOf(key string) (repo.SnapshotID, bool) {
 func (r *rig) addSegments(t *testing.T, line repo.Timeline, first repo.Revision, n int) (last repo.Revision) {
 	t.Helper()
 	for i, part := range [][2]int{{0, n / 2}, {n/2 - 3, n - 5}, {n - 5, n}} {
-		var events []changes.Event
-		for at := part[0]; at < part[1]; at++ {
-			rev := int64(first) + int64(at)
-			kv := mvccpb.KeyValue{Key: fmt.Appendf(nil, "/changed/%d", rev), Value: fmt.Appendf(nil, "plain-value-%d", rev), CreateRevision: rev, ModRevision: rev, Version: 1}
-			value, err := proto.Marshal(&kv)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ev := changes.Event{Value: value}
-			ev.SetRevision(rev, 0, false)
-			events = append(events, ev)
-			last = repo.Revision(rev)
-		}
-		h := changes.Header{ClusterID: line.Cluster, Timeline: line, First: first + repo.Revision(part[0]), Last: last, EtcdVersion: "3.7.3", Host: "h", Steward: "test", Created: time.Now()}
-		r.addSegment(t, h, events, nil, i != 1)
+		last = first + repo.Revision(part[1]) - 1
+		r.segmentOf(t, line, first+repo.Revision(part[0]), last, time.Now(), i != 1)
 	}
 	return last
+}
+
+// segmentOf adds one of one-key revisions, closed at a time.
+func (r *rig) segmentOf(t *testing.T, line repo.Timeline, first, last repo.Revision, at time.Time, encrypted bool) repo.Segment {
+	t.Helper()
+	var events []changes.Event
+	for rev := int64(first); rev <= int64(last); rev++ {
+		kv := mvccpb.KeyValue{Key: fmt.Appendf(nil, "/changed/%d", rev), Value: fmt.Appendf(nil, "plain-value-%d", rev), CreateRevision: rev, ModRevision: rev, Version: 1}
+		value, err := proto.Marshal(&kv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ev := changes.Event{Value: value}
+		ev.SetRevision(rev, 0, false)
+		events = append(events, ev)
+	}
+	h := changes.Header{ClusterID: line.Cluster, Timeline: line, First: first, Last: last, EtcdVersion: "3.7.3", Host: "h", Steward: "test", Created: at}
+	return r.addSegment(t, h, events, nil, encrypted, at)
 }
 
 // kindOf is the kind of an object by its key.

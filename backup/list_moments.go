@@ -32,6 +32,9 @@ type MomentWindow struct {
 	// FromTime is when its first snapshot was taken; history that this one holds reaches further back. Until is the last time at which To is known to have been the newest.
 	FromTime time.Time `json:"from_time,omitzero"`
 	Until    time.Time `json:"until,omitzero"`
+	// Verified is what verifications have found of the window's revisions, and Reach how far each level goes from the window's first segment on.
+	Verified []repo.VerifiedRange `json:"verified,omitempty"`
+	Reach    []VerifiedReach      `json:"verified_reach,omitempty"`
 }
 
 // MomentGap is a gap, with the reason that a recorder gave.
@@ -83,7 +86,7 @@ func anyMoment(ctx context.Context, r *repo.Repo, c *repo.Catalog, snaps []cover
 			Timeline: rec.Timeline, Through: rec.Through, Time: rec.Time, Age: now.Sub(rec.Time).Seconds(), Highest: rec.Highest, Ended: rec.Ended, Host: rec.Host,
 		})
 	}
-	return a, nil
+	return a, a.verified(ctx, r, c)
 }
 
 // readRecorded reads the recorders' marks. Credentials that may not read them see none.

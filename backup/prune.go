@@ -39,6 +39,8 @@ type PruneResult struct {
 	// Keep and Remove are all backups, oldest first. Remove holds abandoned uploads as well.
 	Keep   []Fate `json:"keep"`
 	Remove []Fate `json:"remove"`
+	// Segments is what becomes of the change log, in order of revisions, by timeline.
+	Segments []SegmentsFate `json:"segments,omitempty"`
 	// Refused is why a real run would refuse to do this; only in a dry run.
 	Refused string `json:"refused,omitempty"`
 	// Resumed are earlier plans that were interrupted; what they had begun was ended first.
@@ -49,6 +51,12 @@ type PruneResult struct {
 	Removed int            `json:"removed"`
 	Freed   int64          `json:"freed_bytes"`
 	Left    []repo.Removed `json:"left,omitempty"`
+	// SegmentsRemoved is how many segments are gone, SegmentsLocked how many stay for their lock, until SegmentsLockedUntil at most.
+	SegmentsRemoved     int       `json:"segments_removed"`
+	SegmentsLocked      int       `json:"segments_locked,omitempty"`
+	SegmentsLockedUntil time.Time `json:"segments_locked_until,omitzero"`
+
+	segments []retention.SegmentDecision
 }
 
 // Fate is what becomes of one backup.
@@ -71,7 +79,8 @@ const (
 )
 
 // Prune removes what the policy does not keep: it ends what an interrupted prune had begun, decides, stores the plan, and executes it. A
-// policy cannot remove the last good backups, whatever it says (package retention). Locked backups stay and are named. Uploads
+// policy cannot remove the last good backups, nor what was recorded behind the newest, whatever it says (package retention). Of the change log
+// stays what the policy's window of any moment needs. Locked backups and segments stay and are named. Uploads
 // that nobody has finished for a day are removed as well.
 func Prune(ctx context.Context, o PruneOptions) (*PruneResult, error) {
 	if o.Now == nil {
@@ -123,7 +132,8 @@ func (o *PruneOptions) run(ctx context.Context) (*PruneResult, error) {
 			remove = append(remove, repo.RemovalOf(f.entry, f.Why[0]))
 		}
 	}
-	if len(remove) == 0 {
+	segs, _ := res.segmentsToGo()
+	if len(remove)+len(segs) == 0 {
 		return res, nil
 	}
 	if o.Confirm != nil {
@@ -156,24 +166,19 @@ func (o *PruneOptions) execute(ctx context.Context, res *PruneResult, remove []r
 	for _, f := range res.Keep {
 		keep = append(keep, repo.Kept{ID: f.ID, Timeline: f.entry.Timeline, Revision: f.Revision, Why: f.Why})
 	}
-	total, done := int64(len(remove)), int64(0)
-	for len(remove) > 0 {
-		p := o.Repo.NewPlan(o.Now(), o.Host, res.Policy, remove, keep)
-		if err := o.Repo.PutPlan(ctx, p); err != nil {
-			return err
-		}
-		out, err := o.Repo.Execute(ctx, p, repo.ExecuteOptions{Now: o.Now(), Report: func(repo.Removed) {
+	segs, why := res.segmentsToGo()
+	total, done := int64(len(remove)+len(segs)), int64(0)
+	for len(remove)+len(segs) > 0 {
+		backups, segments, err := o.executePlan(ctx, res, remove, keep, segs, why, func(repo.Removed) {
 			done++
 			o.Progress.report("prune", done, total)
-		}})
-		res.Plans = append(res.Plans, p.ID)
-		res.Removed += out.Gone
-		res.Freed += out.Bytes
-		res.Left = append(res.Left, out.Left...)
+		})
 		if err != nil {
 			return err
 		}
-		remove = remove[len(p.Remove):]
+		done += int64(segments)
+		remove, segs = remove[backups:], segs[segments:]
+		o.Progress.report("prune", done, total)
 	}
 	return nil
 }

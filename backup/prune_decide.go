@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -24,6 +25,7 @@ func (o *PruneOptions) decide(ctx context.Context) (*PruneResult, error) {
 	now := o.Now()
 	decisions := retention.Apply(o.Policy, items, now, o.Location)
 	res := &PruneResult{Store: o.Repo.Store().String(), DryRun: o.DryRun, Policy: o.Policy.String(), Keep: []Fate{}, Remove: []Fate{}}
+	refused := o.decideSegments(res, catalog, decisions)
 	byID := map[repo.SnapshotID]repo.Entry{}
 	for _, e := range entries {
 		byID[e.ID] = e
@@ -44,7 +46,7 @@ func (o *PruneOptions) decide(ctx context.Context) (*PruneResult, error) {
 		res.Remove = append(res.Remove, fate(e, []string{"an upload that nobody has finished for a day"}))
 	}
 	slices.SortStableFunc(res.Remove, func(a, b Fate) int { return a.Time.Compare(b.Time) })
-	if err := retention.Guard(o.Policy, decisions, now, o.Location, o.AllowLarge); err != nil {
+	if err := cmp.Or(retention.Guard(o.Policy, decisions, now, o.Location, o.AllowLarge), refused); err != nil {
 		if !o.DryRun {
 			return nil, err
 		}
@@ -69,7 +71,7 @@ func pruneItems(ctx context.Context, r *repo.Repo, c *repo.Catalog, entries []re
 				return err
 			}
 			items[i] = retention.Item{
-				ID: e.ID, Time: b.Time, Timeline: e.Timeline, Revision: e.Revision, Good: b.Good(),
+				ID: e.ID, Time: b.Time, Timeline: e.Timeline, Revision: e.Revision, Compact: b.compact, Good: b.Good(),
 				Verified: b.Verified != nil && b.Verified.OK && b.Verified.Level != repo.LevelBytes, RetainUntil: b.LockedUntil,
 			}
 			return nil

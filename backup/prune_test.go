@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -80,6 +81,7 @@ func TestPruneResumes(t *testing.T) {
 // mortal is a store whose deletions fail after some.
 type mortal struct {
 	store.Store
+	mu   sync.Mutex
 	left int
 }
 
@@ -87,6 +89,8 @@ func (m *mortal) Delete(ctx context.Context, key string) error {
 	if strings.Contains(key, "coordination/") {
 		return m.Store.Delete(ctx, key)
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.left == 0 {
 		return &store.Error{Op: "delete", Key: key, Kind: store.Unavailable, Err: errors.New("died")}
 	}

@@ -23,9 +23,21 @@ type Plan struct {
 	Policy  string    `json:"policy"` // in words
 	Remove  []Removal `json:"remove"`
 	Keep    []Kept    `json:"keep"`
+	// Segments of the change log that are removed, oldest first, after the backups.
+	Segments []SegmentRemoval `json:"segments,omitempty"`
 	// RemoveLater and KeepMore are how many a plan of bounded size left out: to be removed by a next one, to be kept.
 	RemoveLater int `json:"remove_later,omitempty"`
 	KeepMore    int `json:"keep_more,omitempty"`
+	// SegmentsLater is how many segments a next plan removes.
+	SegmentsLater int `json:"segments_later,omitempty"`
+}
+
+// SegmentRemoval is segments of one timeline that are removed for one reason.
+type SegmentRemoval struct {
+	Timeline Timeline `json:"timeline"`
+	Why      string   `json:"why"`
+	Bytes    int64    `json:"bytes"`
+	Keys     []string `json:"keys"` // in the order in which they are removed
 }
 
 // Removal is one backup, or the data of one abandoned upload, that a plan removes.
@@ -48,8 +60,11 @@ type Kept struct {
 	Why      []string   `json:"why"`
 }
 
-// planMax bounds how many removals, and how many kept ones, one plan lists, so that it stays below maxDocument.
-const planMax = 2000
+// planMax bounds how many removals, and how many kept ones, one plan lists, and planSegmentsMax how many segments, so that it stays below maxDocument.
+const (
+	planMax         = 2000
+	planSegmentsMax = 10000
+)
 
 // RemovalOf makes the removal of what one entry shows.
 func RemovalOf(e Entry, why string) Removal {
@@ -84,6 +99,9 @@ func (p *Plan) Validate() error {
 	}
 	if len(p.Remove) > planMax || len(p.Keep) > planMax {
 		return fmt.Errorf("prune plan %s: %d to remove, %d to keep, more than a plan may name", p.ID, len(p.Remove), len(p.Keep))
+	}
+	if err := p.validateSegments(); err != nil {
+		return err
 	}
 	for _, rm := range p.Remove {
 		manifest := ManifestKey(rm.Timeline, rm.Revision, rm.ID)

@@ -37,6 +37,8 @@ type Pruned struct {
 	Finished time.Time `json:"finished"`
 	Gone     int       `json:"gone"`
 	Bytes    int64     `json:"bytes"`
+	// Segments is what became of the change log's.
+	Segments SegmentsRemoved `json:"segments,omitzero"`
 	// Left are those that could not be removed or were spared, with the reason.
 	Left []Removed `json:"left,omitempty"`
 }
@@ -70,6 +72,12 @@ func (r *Repo) Execute(ctx context.Context, p *Plan, o ExecuteOptions) (Pruned, 
 			o.Report(res)
 		}
 	}
+	if !o.BegunOnly {
+		var err error
+		if out.Segments, err = r.removeSegments(ctx, p, o); err != nil {
+			return out, fmt.Errorf("execute prune plan %s: remove segments: %w", p.ID, err)
+		}
+	}
 	out.Finished = o.Now.UTC()
 	doc, err := Seal("pruned", planFormat, out)
 	if err == nil {
@@ -86,7 +94,7 @@ const anchorTries = 5
 
 // anchored makes sure that a backup remains, by reading it, whatever a listing once said.
 func (r *Repo) anchored(ctx context.Context, p *Plan) error {
-	backups := false
+	backups := len(p.Segments) > 0
 	for _, rm := range p.Remove {
 		backups = backups || rm.hasManifest()
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"etcd-steward/backup"
@@ -19,13 +20,13 @@ func momentsTable(w io.Writer, a *backup.AnyMoment, timelines int, now time.Time
 	if a == nil || a.Segments == 0 && len(a.Recorded) == 0 {
 		return nil
 	}
-	columns := term.Columns("any moment", ">from revision", ">to revision", "from", "until", ">segments", ">stored", "timeline", "why")
+	columns := term.Columns("any moment", ">from revision", ">to revision", "from", "until", ">segments", ">stored", "timeline", "verified", "why")
 	var rows [][]string
 	for _, m := range a.Windows {
 		if m.Segments == 0 && !bounds(m, a.Gaps) {
 			continue // one snapshot, which has its row above
 		}
-		row := []string{"yes", fmt.Sprint(m.From), fmt.Sprint(m.To), term.Time(m.FromTime), term.Time(m.Until), fmt.Sprint(m.Segments), term.Bytes(m.Bytes), "", ""}
+		row := []string{"yes", fmt.Sprint(m.From), fmt.Sprint(m.To), term.Time(m.FromTime), term.Time(m.Until), fmt.Sprint(m.Segments), term.Bytes(m.Bytes), "", verifiedReach(m, now), ""}
 		if timelines > 1 {
 			row[7] = m.Timeline.String()
 		}
@@ -65,12 +66,43 @@ func bounds(m backup.MomentWindow, gaps []backup.MomentGap) bool {
 	})
 }
 
+// verifiedReach is how far a window's change log was verified, and when that was last looked at.
+func verifiedReach(m backup.MomentWindow, now time.Time) string {
+	switch {
+	case m.Segments == 0:
+		return ""
+	case len(m.Verified) == 0:
+		return "never"
+	}
+	var at, failed time.Time
+	for _, v := range m.Verified {
+		if v.At.After(at) {
+			at = v.At
+		}
+		if !v.OK && v.At.After(failed) {
+			failed = v.At
+		}
+	}
+	if !failed.IsZero() {
+		return fmt.Sprintf("FAILED %s ago", term.Age(now.Sub(failed)))
+	}
+	var words []string
+	for _, r := range m.Reach {
+		if r.To == m.To {
+			words = append(words, r.Level)
+		} else {
+			words = append(words, fmt.Sprintf("%s to %d", r.Level, r.To))
+		}
+	}
+	return strings.Join(append(words, term.Age(now.Sub(at))+" ago"), ", ")
+}
+
 func gapRow(g backup.MomentGap, timelines int) []string {
 	reason := g.Reason
 	if reason == "" {
 		reason = "not recorded"
 	}
-	row := []string{"GAP", fmt.Sprint(g.From), fmt.Sprint(g.To), "", "", "", "", "", reason}
+	row := []string{"GAP", fmt.Sprint(g.From), fmt.Sprint(g.To), "", "", "", "", "", "", reason}
 	if timelines > 1 {
 		row[7] = g.Timeline.String()
 	}

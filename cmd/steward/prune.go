@@ -22,6 +22,7 @@ var keepFlags = []struct{ flag, field, usage string }{
 	{"keep-weekly", "cluster.retention.weekly", "keep the newest of each of the last `N` ISO weeks that have one"},
 	{"keep-monthly", "cluster.retention.monthly", "keep the newest of each of the last `N` months that have one"},
 	{"keep-within", "cluster.retention.within", "keep all that are younger than this `DURATION`, as in 14d"},
+	{"keep-any-moment", "cluster.retention.any_moment", "keep what any moment of the last `DURATION` needs, as in 72h"},
 }
 
 func pruneCommand() *cli.Command {
@@ -36,7 +37,8 @@ func pruneCommand() *cli.Command {
 		Name:      "prune",
 		Usage:     "remove the backups that the retention policy does not keep",
 		UsageText: "steward backup prune [--dry-run] [flags]",
-		Description: `A backup stays when one rule keeps it. Whatever the policy says, the newest good backups and the newest proven one stay. The plan is
+		Description: `A backup stays when one rule keeps it. Whatever the policy says, the newest good backups and the newest proven one stay. Of the
+change log stays what any moment of the window (any_moment, --keep-any-moment) needs, and what follows the newest backup. The plan is
 stored before anything is removed, and an interrupted prune is resumed by the next one. Locked backups stay until their lock ends.
 
    steward backup prune --dry-run
@@ -68,7 +70,7 @@ func prune(c *call) error {
 				return err
 			}
 		}
-		if err := c.confirm(fmt.Sprintf("Remove %d?", len(res.Remove))); err != nil {
+		if err := c.confirm(removeQuestion(res)); err != nil {
 			return err
 		}
 		progress, stop = c.bars()
@@ -114,7 +116,46 @@ func pruneTable(w io.Writer, res *backup.PruneResult, now time.Time) error {
 	for _, f := range res.Keep {
 		add("keep", f)
 	}
-	return term.Table(w, term.Columns("what", "id", "time", ">age", ">revision", ">stored", "why"), rows)
+	if err := term.Table(w, term.Columns("what", "id", "time", ">age", ">revision", ">stored", "why"), rows); err != nil {
+		return err
+	}
+	return segmentsTable(w, res.Segments)
+}
+
+// segmentsTable has one row for each stretch of the change log that shares its fate.
+func segmentsTable(w io.Writer, fates []backup.SegmentsFate) error {
+	if len(fates) == 0 {
+		return nil
+	}
+	var rows [][]string
+	for _, f := range fates {
+		what := "remove"
+		if f.Keep {
+			what = "keep"
+		}
+		rows = append(rows, []string{
+			what, f.Timeline.String(), fmt.Sprintf("%d-%d", f.First, f.Last), term.Count(int64(f.Segments)), term.Bytes(f.Bytes), term.Time(f.Oldest), term.Time(f.Newest), f.Why,
+		})
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	return term.Table(w, term.Columns("what", "change log", "revisions", ">segments", ">stored", "from", "to", "why"), rows)
+}
+
+// removeQuestion says what is about to go.
+func removeQuestion(res *backup.PruneResult) string {
+	segments := 0
+	for _, f := range res.Segments {
+		if !f.Keep {
+			segments += f.Segments
+		}
+	}
+	text := "Remove " + term.Counted(len(res.Remove), "backup", "backups")
+	if segments > 0 {
+		text += " and " + term.Counted(segments, "segment of the change log", "segments of the change log")
+	}
+	return text + "?"
 }
 
 // pruneReport says what was done; the table only when it was not shown before.
@@ -134,6 +175,16 @@ func pruneReport(w io.Writer, res *backup.PruneResult, shown bool, now time.Time
 	}
 	if n := len(res.Resumed); n > 0 && !res.DryRun {
 		lines = append(lines, term.Counted(n, "interrupted prune was", "interrupted prunes were")+" ended first")
+	}
+	if res.SegmentsRemoved > 0 {
+		lines = append(lines, term.Counted(res.SegmentsRemoved, "segment", "segments")+" of the change log removed")
+	}
+	if res.SegmentsLocked > 0 {
+		line := term.Counted(res.SegmentsLocked, "segment of the change log stays", "segments of the change log stay") + ": locked by the store"
+		if !res.SegmentsLockedUntil.IsZero() {
+			line += ", the last until " + term.Time(res.SegmentsLockedUntil)
+		}
+		lines = append(lines, line)
 	}
 	switch {
 	case res.DryRun && res.Refused != "":

@@ -240,7 +240,7 @@ func (c *Config) checkRetention(ps *Problems, i int) {
 			ps.add(c.origin(join(at, field)), "%s.%s: %d is less than 0", at, field, n)
 		}
 	}
-	if r == (Retention{}) {
+	if r == (Retention{AnyMoment: r.AnyMoment}) {
 		ps.add(c.origin(at), "%s: everything is 0: nothing would be kept", at)
 	}
 	c.checkSchedule(ps, i, "prune.schedule", c.Clusters[i].Prune.Schedule)

@@ -101,6 +101,7 @@ func (cl *Cluster) Policy() retention.Policy {
 	r := cl.Retention
 	return retention.Policy{
 		Last: r.Last, Hourly: r.Hourly, Daily: r.Daily, Weekly: r.Weekly, Monthly: r.Monthly, Within: time.Duration(r.Within),
+		AnyMoment: time.Duration(r.AnyMoment),
 	}
 }
 

@@ -115,6 +115,8 @@ type Retention struct {
 	Weekly  int      `yaml:"weekly"`
 	Monthly int      `yaml:"monthly"`
 	Within  Duration `yaml:"within"`
+	// AnyMoment is the window in which every moment can be restored; older segments of the change log go.
+	AnyMoment Duration `yaml:"any_moment"`
 }
 
 // Prune is when backups that Retention does not keep are removed.
@@ -157,6 +159,7 @@ var defaults = map[string]string{
 	"clusters[].retention.daily":        "7",
 	"clusters[].retention.weekly":       "4",
 	"clusters[].retention.monthly":      "12",
+	"clusters[].retention.any_moment":   "3d",
 	"clusters[].prune.schedule":         "@daily",
 	"clusters[].verify.schedule":        "@daily",
 	"clusters[].verify.deep":            schedule.Never,
@@ -164,8 +167,7 @@ var defaults = map[string]string{
 
 // later are fields of the design that arrive with later features; the error says so.
 var later = map[string]string{
-	"clusters[].kit":                  "arrives with the node kits",
-	"clusters[].retention.any_moment": "arrives with the change log",
+	"clusters[].kit": "arrives with the node kits",
 }
 
 // Path is the file that was read, or "" when there was none.

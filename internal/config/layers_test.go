@@ -68,6 +68,7 @@ func TestDefaults(t *testing.T) {
 		"clusters[0].changes.spool":          "1GiB (default)",
 		"clusters[0].retention.last":         "4 (default)",
 		"clusters[0].retention.hourly":       "24 (default)",
+		"clusters[0].retention.any_moment":   "3d (default)",
 		"clusters[0].retention.daily":        "7 (default)",
 		"clusters[0].retention.weekly":       "4 (default)",
 		"clusters[0].retention.monthly":      "12 (default)",

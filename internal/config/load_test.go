@@ -59,7 +59,6 @@ func TestErrors(t *testing.T) {
 		{"segment", "clusters:\n- changes: {segment: 1GiB}\n", `2: clusters[0].changes.segment: 1GiB is not between 64KiB and 64MiB`},
 		{"spool", "clusters:\n- changes:\n    segment: 64MiB\n    spool: 100MiB\n", `4: clusters[0].changes.spool: 100MiB does not hold two segments of 64MiB`},
 		{"later: kit", "clusters:\n- kit: {paths: [/etc]}\n", `2: unknown field "kit" in clusters: it arrives with the node kits`},
-		{"later: any_moment", "clusters:\n- retention:\n    any_moment: 72h\n", `3: unknown field "any_moment" in retention: it arrives with the change log`},
 		{"twice", "store: s3://a\nlisten: :1\nstore: s3://b\n", `3: field "store" is given twice, first in line 1`},
 		{"empty", "store:\nlisten: :1\n", `1: store is empty: give a value, or leave the field out`},
 		{"empty text", "listen: ''\n", `1: listen is empty: give a value, or leave the field out`},

@@ -138,7 +138,8 @@ func (c *cluster) prune(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.log.Info("pruned", "job", "prune", "kept", len(res.Keep), "removed", res.Removed, "freed", res.Freed, "left", len(res.Left))
+	c.log.Info("pruned", "job", "prune", "kept", len(res.Keep), "removed", res.Removed, "freed", res.Freed, "left", len(res.Left),
+		"segments_removed", res.SegmentsRemoved, "segments_locked", res.SegmentsLocked)
 	for _, l := range res.Left {
 		c.log.Info("stays for now", "job", "prune", "id", l.ID, "why", l.Kept, "locked_until", l.LockedUntil)
 	}

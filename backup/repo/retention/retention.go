@@ -19,14 +19,16 @@ type Policy struct {
 	Last, Hourly, Daily, Weekly, Monthly int
 
 	Within time.Duration
+	// AnyMoment is the window in which every moment can be restored, not only the backups; see Moments.
+	AnyMoment time.Duration
 }
 
 // Validate refuses a policy that keeps nothing, or has a negative number: a mistyped config, not a wish.
 func (p Policy) Validate() error {
-	if min(p.Last, p.Hourly, p.Daily, p.Weekly, p.Monthly) < 0 || p.Within < 0 {
+	if min(p.Last, p.Hourly, p.Daily, p.Weekly, p.Monthly) < 0 || min(p.Within, p.AnyMoment) < 0 {
 		return errors.New("retention: a negative number")
 	}
-	if p == (Policy{}) {
+	if p == (Policy{AnyMoment: p.AnyMoment}) {
 		return errors.New("retention: no rule keeps anything")
 	}
 	return nil
@@ -46,6 +48,9 @@ func (p Policy) String() string {
 	if len(words) == 0 {
 		return "keep nothing"
 	}
+	if p.AnyMoment > 0 {
+		words = append(words, "any moment of "+short(p.AnyMoment))
+	}
 	return strings.Join(words, ", ")
 }
 
@@ -55,6 +60,8 @@ type Item struct {
 	Time     time.Time // when its stream began; the ID has it
 	Timeline repo.Timeline
 	Revision repo.Revision
+	// Compact is how far back its own history reaches; 0 when it was never compacted. Only Moments looks at it.
+	Compact repo.Revision
 	// Good: it is complete and no check has found it wanting. Only good ones count for a rule.
 	Good bool
 	// Verified: its last check opened the database and found nothing wrong.
