@@ -41,6 +41,10 @@ func (p *Plan) notePoint(l *backup.Located) {
 	if (l.Rebuilt() || l.Snapshot.MadeFrom != nil) && rec.AuthRevision > l.Snapshot.Database.AuthRevision {
 		p.Notes = append(p.Notes, fmt.Sprintf("users, roles or rights were changed after snapshot %s: the change log does not carry them, so the older ones come back", l.Snapshot.ID))
 	}
+	if d := l.Snapshot.Database; d.AuthEnabled && d.Revision > l.Revision {
+		p.Notes = append(p.Notes, fmt.Sprintf("snapshot %s is %d revisions newer than the restore point, and so are its users, roles and rights; --id ID --to-revision %d begins with an older snapshot",
+			l.Snapshot.ID, d.Revision-l.Revision, l.Revision))
+	}
 	for id, err := range l.Unreadable {
 		p.Notes = append(p.Notes, fmt.Sprintf("the manifest of backup %s cannot be read, so it was not considered: %v", id, err))
 	}

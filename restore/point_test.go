@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,7 +21,9 @@ import (
 	"etcd-steward/backup/repo"
 	"etcd-steward/backup/snapshot"
 	"etcd-steward/backup/store"
+	"etcd-steward/backup/store/faults"
 	"etcd-steward/integration/lab"
+	"etcd-steward/internal/fail"
 )
 
 // recorded is a live cluster whose repository has snapshots and a change log.
@@ -79,6 +82,59 @@ func (w *recorded) put(t *testing.T, key string) int64 {
 		t.Fatal(err)
 	}
 	return resp.Header.Revision
+}
+
+// TestStoreDiesMeanwhile: when the store goes away while the change log is read, the restore fails as unreachable, leaves nothing, and works again afterwards.
+func TestStoreDiesMeanwhile(t *testing.T) {
+	_, dir := folderRepo(t)
+	w := newRecorded(t, "3.6", store.Config{URL: "file://" + dir})
+	w.snapshot(t)
+	var rev int64
+	for range 4 {
+		rev = w.put(t, "key")
+		w.through(t, rev)
+	}
+	want := w.note(t, rev)
+	st, err := store.Open(t.Context(), store.Config{URL: "file://" + dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var away atomic.Bool
+	r, err := repo.Open(t.Context(), faults.Wrap(st, faults.Hooks{Before: func(_ context.Context, op, key string) error {
+		if away.Load() && strings.Contains(key, ".chg.") {
+			return faults.Dead(op, key)
+		}
+		return nil
+	}}), "main")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := w.options(t, backup.Point{})
+	o.Repo, o.step = r, at("rebuild", func() { away.Store(true) })
+	_, err = DataDir(t.Context(), o)
+	if !errors.Is(err, store.Unreachable) || fail.ExitCode(err) != fail.Failed {
+		t.Errorf("exit code %d, %v; want the store to be unreachable", fail.ExitCode(err), err)
+	}
+	wantNothing(t, filepath.Dir(o.DataDir), []string{""})
+	away.Store(false)
+	o.step = nil
+	if res, err := DataDir(t.Context(), o); err != nil || res.HashKV != want.hash || int64(res.Revision) != rev {
+		t.Errorf("again: %+v, %v; want revision %d with HashKV %08x", res, err, rev, want.hash)
+	}
+}
+
+// TestUsersOfANewerSnapshot: going back from a snapshot brings the users of that snapshot, which the plan says.
+func TestUsersOfANewerSnapshot(t *testing.T) {
+	l := &backup.Located{Revision: 5, Snapshot: &repo.Manifest{ID: "X", Database: repo.Database{Revision: 9, AuthEnabled: true}}}
+	var p Plan
+	p.notePoint(l)
+	if got := strings.Join(p.Notes, "\n"); !strings.Contains(got, "snapshot X is 4 revisions newer") || !strings.Contains(got, "--to-revision 5") {
+		t.Errorf("the notes are %q", got)
+	}
+	l.Snapshot.Database.Revision, p.Notes = 3, nil
+	if p.notePoint(l); len(p.Notes) > 0 {
+		t.Errorf("from an older snapshot: %q", p.Notes)
+	}
 }
 
 // noted is a revision and the hash that the member gave for it while it could.
