@@ -55,34 +55,35 @@ func sniff(head []byte) kind {
 }
 
 // unpack takes the layers off that a file may have: age, then zstd. close releases the decoder.
-func unpack(r io.Reader, identities []age.Identity) (content io.Reader, layers []kind, release func(), err error) {
+func unpack(r io.Reader, identities []age.Identity) (content io.Reader, release func(), err error) {
+	layers := 0
 	release = func() {}
 	for range 3 { // age, zstd, and the database
 		b := bufio.NewReaderSize(r, chunkSize)
 		head, err := b.Peek(64)
 		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, layers, release, err
+			return nil, release, err
 		}
 		k := sniff(head)
-		layers = append(layers, k)
+		layers++
 		switch {
 		case k == kindDatabase:
-			return b, layers, release, nil
-		case (k == kindAge || k == kindArmored) && len(layers) == 1:
+			return b, release, nil
+		case (k == kindAge || k == kindArmored) && layers == 1:
 			if r, err = decrypt(b, k, identities); err != nil {
-				return nil, layers, release, err
+				return nil, release, err
 			}
 		case k == kindZstd:
 			d, err := zstd.NewReader(b, zstd.WithDecoderMaxWindow(maxWindow))
 			if err != nil {
-				return nil, layers, release, err
+				return nil, release, err
 			}
 			r, release = d, d.Close
 		default:
-			return nil, layers, release, fail.Hint(errors.New("neither an etcd database nor one in zstd or age"), "give a file that `etcdctl snapshot save` or `steward backup export` wrote, or a data object as it was downloaded")
+			return nil, release, fail.Hint(errors.New("neither an etcd database nor one in zstd or age"), "give a file that `etcdctl snapshot save` or `steward backup export` wrote, or a data object as it was downloaded")
 		}
 	}
-	return nil, layers, release, errors.New("more layers than age and zstd around a database")
+	return nil, release, errors.New("more layers than age and zstd around a database")
 }
 
 func decrypt(r io.Reader, k kind, identities []age.Identity) (io.Reader, error) {

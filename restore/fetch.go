@@ -112,7 +112,7 @@ func (p *Plan) fetchFile(ctx context.Context, f *os.File) (size int64, sum repo.
 		return 0, sum, err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	content, _, release, err := unpack(in, o.Identities)
+	content, release, err := unpack(in, o.Identities)
 	defer release()
 	if err != nil {
 		return 0, sum, fileProblem(fmt.Errorf("open %s: %w", o.File, err))
@@ -134,7 +134,7 @@ func (p *Plan) tryFile(f *os.File) error {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	_, _, release, err := unpack(f, p.options.Identities)
+	_, release, err := unpack(f, p.options.Identities)
 	release()
 	if err != nil {
 		return fileProblem(fmt.Errorf("open %s: %w", f.Name(), err))
