@@ -114,7 +114,9 @@ func (c *clusterState) collect(ch chan<- prometheus.Metric, name string) {
 	if m := h.newest; m != nil {
 		gauge(ch, mLastSuccess, stamp(m.ID.Time()), name)
 		gauge(ch, mAge, time.Since(m.ID.Time()).Seconds(), name)
-		gauge(ch, mDuration, m.Source.Seconds, name)
+		if m.MadeFrom == nil { // etcd streamed nothing for one that was compacted
+			gauge(ch, mDuration, m.Source.Seconds, name)
+		}
 		gauge(ch, mBytes, float64(m.Database.Size), name, "raw")
 		gauge(ch, mBytes, float64(m.Object.Size), name, "stored")
 		gauge(ch, mRevision, float64(m.Database.Revision), name)
