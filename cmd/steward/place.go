@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -86,6 +87,8 @@ func (c *call) existing(cfg *config.Config) (*repo.Repo, error) {
 	switch {
 	case err != nil || len(names) == 0: // an empty store is no error; the caller says that there is nothing
 		return r, nil //nolint:nilerr // a role without the right to list the whole store
+	case slices.Contains(names, name): // made meanwhile, by a daemon that has just begun
+		return repo.Open(c.ctx, st, name)
 	case len(names) == 1 && cfg.Path() == "":
 		c.note("the store holds backups of one cluster, %q", names[0])
 		return repo.Open(c.ctx, st, names[0])
