@@ -4,11 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
+	"etcd-steward/backup"
+	"etcd-steward/backup/repo"
 	"etcd-steward/integration/lab"
 )
 
@@ -208,4 +214,55 @@ func TestChangesReload(t *testing.T) {
 	d.awaitMetric(30*time.Second, "steward_changes_received_revision", func(v float64) bool { return v >= float64(last) })
 	d.term(20 * time.Second)
 	r.mustHold("", first, last)
+}
+
+// TestChangesCut: etcd comes back with an older data directory. The timeline ends, the next one begins with a full snapshot at once, and both can be
+// restored.
+func TestChangesCut(t *testing.T) {
+	r := newRig(t, lab.S3Options{})
+	d := r.start(settings{name: "a", schedule: "0 0 1 1 *", changes: quick})
+	d.awaitReady(30*time.Second, http.StatusOK, "ok")
+	d.awaitRecorded(30*time.Second, r.put(20))
+	r.etcd.Stop(0)
+	old, dir := filepath.Join(t.TempDir(), "old"), r.etcd.DataDir(0)
+	if err := os.CopyFS(old, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	r.etcd.Restart(t, 0)
+	r.etcd.WaitHealthy(t)
+	ended := r.put(50)
+	d.awaitRecorded(60*time.Second, ended)
+	r.etcd.Stop(0)
+	if err := errors.Join(os.Rename(dir, dir+".lost"), os.Rename(old, dir)); err != nil {
+		t.Fatal(err)
+	}
+	r.etcd.Restart(t, 0)
+	r.etcd.WaitHealthy(t)
+	d.awaitMetric(60*time.Second, "steward_changes_snapshots_demanded_total", is(1), "reason=ended")
+	d.awaitMetric(60*time.Second, "steward_repository_backups", is(2))
+	d.awaitReady(60*time.Second, http.StatusOK, "ok")
+	last := r.put(5)
+	if last >= ended {
+		t.Fatalf("the history was cut at %d, and is at %d: the test shows nothing", ended, last)
+	}
+	lab.Eventually(t, 30*time.Second, "the new timeline is recorded", func() error {
+		if w := r.held(""); w.Timeline.Cut != 2 || int64(w.To) < last {
+			return fmt.Errorf("%+v", w)
+		}
+		return nil
+	})
+	d.term(20 * time.Second)
+	w := r.held("")
+	at, err := backup.Locate(t.Context(), r.repo(""), backup.Point{Revision: repo.Revision(last), Timeline: w.Timeline}, backup.LocateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "db")
+	if _, err := at.Materialise(t.Context(), r.repo(""), backup.MaterialiseOptions{Path: path, Identities: []age.Identity{r.identity}}); err != nil {
+		t.Fatal(err)
+	}
+	at, err = backup.Locate(t.Context(), r.repo(""), backup.Point{Revision: repo.Revision(ended)}, backup.LocateOptions{})
+	if err != nil || at.Timeline.Cut != 1 {
+		t.Errorf("the end of the old timeline: %+v, %v", at, err)
+	}
 }
