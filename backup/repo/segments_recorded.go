@@ -21,6 +21,9 @@ type Recorded struct {
 	// that tells an idle cluster from a dead recorder.
 	Through Revision  `json:"through"`
 	Time    time.Time `json:"time,omitzero"`
+	// From is the revision behind which the log was begun, as long as no segment says so: a recorder that ends before it has stored one leaves no other trace,
+	// and whoever follows must not begin at a later snapshot.
+	From Revision `json:"from,omitempty"`
 	// RaftTerm and AuthRevision are the highest seen.
 	RaftTerm     uint64 `json:"raft_term"`
 	AuthRevision uint64 `json:"auth_revision"`
@@ -149,6 +152,9 @@ func (r Recorded) merge(next Recorded) Recorded {
 	}
 	if out.Ended == "" {
 		out.Ended = r.Ended
+	}
+	if out.From == 0 {
+		out.From = r.From
 	}
 	out.Gaps = slices.Clone(r.Gaps)
 	for _, g := range next.Gaps {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -20,15 +21,19 @@ import (
 // quick is the block of a daemon that records, fast enough for a test.
 const quick = "flush: 1s"
 
-// put makes n revisions and returns the last one.
+// put makes n revisions and returns the last one. A member that dies, or a change of leader, may cost some tries.
 func (r *rig) put(n int) (rev int64) {
 	r.t.Helper()
 	for i := range n {
-		resp, err := r.cli.Put(r.t.Context(), fmt.Sprintf("/put/%03d", i), time.Now().String())
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		rev = resp.Header.Revision
+		lab.Eventually(r.t, 30*time.Second, "etcd takes a write", func() error {
+			ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Second)
+			defer cancel()
+			resp, err := r.cli.Put(ctx, fmt.Sprintf("/put/%03d", i), time.Now().String())
+			if err == nil {
+				rev = resp.Header.Revision
+			}
+			return err
+		})
 	}
 	return rev
 }

@@ -3,6 +3,7 @@ package record
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"testing"
 	"time"
 
@@ -40,6 +41,54 @@ func (r *rig) clusterID() repo.ClusterID {
 		r.t.Fatal(err)
 	}
 	return repo.ClusterID(resp.Header.ClusterId)
+}
+
+// TestKilledAtFirst: a recorder that ends before it has stored anything leaves no hole, though a newer snapshot is taken before the next one begins.
+func TestKilledAtFirst(t *testing.T) {
+	for _, with := range []string{"a snapshot", "none"} {
+		t.Run(with, func(t *testing.T) {
+			r := newRig(t, lab.EtcdOptions{})
+			first := r.put(10)
+			line := repo.Timeline{Cluster: r.clusterID(), Cut: 1}
+			if err := r.repo.Admit(t.Context(), line.Cluster, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			if with != "none" {
+				r.publish(line, first, 1)
+			}
+			o := r.options()
+			o.Flush = time.Hour
+			killed := r.start(o)
+			lab.Eventually(t, 30*time.Second, "a mark", func() error {
+				_, ok, err := r.repo.Recorded(t.Context(), line)
+				if err == nil && !ok {
+					err = errors.New("none")
+				}
+				return err
+			})
+			if with == "none" {
+				r.publish(line, first, 1)
+			}
+			r.put(20)
+			// As if it was killed: what it has goes neither to the store nor to the spool of the next one, nor is the turn given back.
+			r.down.Store(true)
+			_ = killed.stop()
+			r.down.Store(false)
+			r.publish(line, r.put(5), 1)
+			run := r.start(r.options())
+			last := r.put(5)
+			run.waitStored(last)
+			_ = run.stop()
+			l := r.read(line)
+			if int64(l.from) != first+1 {
+				t.Fatalf("the log begins at %d, want %d", l.from, first+1)
+			}
+			r.mustEqual(l, first+1, last)
+			if n := run.got(SignalGap); n != 0 {
+				t.Errorf("%d gaps", n)
+			}
+		})
+	}
 }
 
 // TestBehindSnapshot: with a snapshot in the repository and no segment, the log begins right behind it, and nothing is demanded; a log that is

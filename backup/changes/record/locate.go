@@ -66,8 +66,20 @@ func (r *Recorder) locate(ctx context.Context, m *member) error {
 	if have == 0 {
 		return r.begin(ctx, t, m)
 	}
+	begun := rec.From
+	if len(segs) == 0 {
+		if begun > 0 && begun < have && rec.Through <= begun {
+			have = begun
+		}
+		rec.From = have
+	}
 	if err := r.goOn(t, have, m, rec); err != nil {
 		return err
+	}
+	if rec.From != begun {
+		if err := r.note(ctx); err != nil {
+			return err
+		}
 	}
 	ws := cover.Windows(cover.Snapshots(c), segs)
 	if !slices.ContainsFunc(ws, func(w cover.Window) bool { return w.Timeline == t && w.To >= have }) {
@@ -87,7 +99,7 @@ func (r *Recorder) goOn(t repo.Timeline, have repo.Revision, m *member, rec repo
 	}
 	r.known = knowledge{
 		located: true, timeline: t, check: fingerprint{rec.Check, rec.CheckSHA256}, term: rec.RaftTerm, auth: rec.AuthRevision, authSeen: rec.AuthRevision > 0,
-		highest: max(rec.Highest, have), suspect: r.known.suspect, version: m.Version,
+		highest: max(rec.Highest, have), from: rec.From, suspect: r.known.suspect, version: m.Version,
 	}
 	if c := r.known.check.Revision; c == 0 || c > have || have-c > checkMax {
 		r.known.check = fingerprint{}
@@ -103,18 +115,26 @@ func (r *Recorder) goOn(t repo.Timeline, have repo.Revision, m *member, rec repo
 // begin starts the log of a timeline on which nothing has been recorded, at the cluster's newest revision. Its mark is written at once: it tells
 // whoever takes the snapshot that is needed now which timeline this is (repo.NextTimeline).
 func (r *Recorder) begin(ctx context.Context, t repo.Timeline, m *member) error {
-	if err := r.goOn(t, m.rev, m, repo.Recorded{}); err != nil {
+	if err := r.goOn(t, m.rev, m, repo.Recorded{From: m.rev}); err != nil {
 		return err
 	}
+	if err := r.note(ctx); err != nil {
+		return err
+	}
+	r.signal(Signal{
+		Kind: SignalFirst, NeedFull: true, Timeline: t, To: m.rev,
+		Text: fmt.Sprintf("the change log of timeline %s begins behind revision %d: a full snapshot must follow", t, m.rev),
+	})
+	return nil
+}
+
+// note writes the mark before anything is recorded; without it, locate begins anew.
+func (r *Recorder) note(ctx context.Context) error {
 	r.known.located = false
 	if err := r.o.Repo.PutRecorded(ctx, r.recorded()); err != nil {
 		return err
 	}
 	r.known.located = true
-	r.signal(Signal{
-		Kind: SignalFirst, NeedFull: true, Timeline: t, To: m.rev,
-		Text: fmt.Sprintf("the change log of timeline %s begins behind revision %d: a full snapshot must follow", t, m.rev),
-	})
 	return nil
 }
 
@@ -210,7 +230,7 @@ func (r *Recorder) recorded() repo.Recorded {
 	k := &r.known
 	through, at := r.queue.through()
 	return repo.Recorded{
-		Timeline: k.timeline, Highest: max(k.highest, r.tail.have), Through: through, Time: at.UTC(), RaftTerm: k.term, AuthRevision: k.auth,
+		Timeline: k.timeline, Highest: max(k.highest, r.tail.have), Through: through, Time: at.UTC(), From: k.from, RaftTerm: k.term, AuthRevision: k.auth,
 		Check: k.check.Revision, CheckSHA256: k.check.SHA256, Gaps: k.gaps, Host: r.o.Host, Steward: steward(),
 	}
 }

@@ -128,6 +128,7 @@ type knowledge struct {
 	check    fingerprint // of a revision that was recorded
 	plain    bool        // begin right behind the log's end: what is before it is gone
 	highest  repo.Revision
+	from     repo.Revision // where the log was begun
 	term     uint64
 	auth     uint64
 	authSeen bool // auth is of this timeline
