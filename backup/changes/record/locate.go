@@ -66,20 +66,13 @@ func (r *Recorder) locate(ctx context.Context, m *member) error {
 	if have == 0 {
 		return r.begin(ctx, t, m)
 	}
-	begun := rec.From
 	if len(segs) == 0 {
-		if begun > 0 && begun < have && rec.Through <= begun {
-			have = begun
-		}
-		rec.From = have
+		have, err = r.again(ctx, t, have, m, rec)
+	} else {
+		err = r.goOn(t, have, m, rec)
 	}
-	if err := r.goOn(t, have, m, rec); err != nil {
+	if err != nil {
 		return err
-	}
-	if rec.From != begun {
-		if err := r.note(ctx); err != nil {
-			return err
-		}
 	}
 	ws := cover.Windows(cover.Snapshots(c), segs)
 	if !slices.ContainsFunc(ws, func(w cover.Window) bool { return w.Timeline == t && w.To >= have }) {
@@ -90,6 +83,20 @@ func (r *Recorder) locate(ctx context.Context, m *member) error {
 		return errors.New(why) // locate again, on the next timeline
 	}
 	return nil
+}
+
+// again begins a log of which nothing is stored: where it was begun before, if it was, or else behind the newest snapshot.
+func (r *Recorder) again(ctx context.Context, t repo.Timeline, snapshot repo.Revision, m *member, rec repo.Recorded) (have repo.Revision, err error) {
+	have = snapshot
+	begun := rec.From
+	if begun > 0 && begun < have && rec.Through <= begun {
+		have = begun
+	}
+	rec.From = have
+	if err := r.goOn(t, have, m, rec); err != nil || have == begun {
+		return have, err
+	}
+	return have, r.note(ctx)
 }
 
 // goOn takes up a log that ends at have.
