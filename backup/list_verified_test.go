@@ -21,12 +21,18 @@ func TestReaches(t *testing.T) {
 		"nothing":    {nil, span{5, 90}, nil},
 		"all of one": {[]repo.VerifiedRange{mark(11, 50, repo.LevelContent), mark(61, 90, repo.LevelContent)}, span{5, 90}, []VerifiedReach{{repo.LevelContent, 90}}},
 		"a tail":     {[]repo.VerifiedRange{mark(11, 50, repo.LevelProven), mark(61, 80, repo.LevelContent)}, span{5, 90}, []VerifiedReach{{repo.LevelProven, 50}, {repo.LevelContent, 80}}},
-		"weaker in between": {[]repo.VerifiedRange{mark(11, 20, repo.LevelProven), mark(21, 30, repo.LevelRebuilt), mark(31, 50, repo.LevelProven)}, span{5, 50},
-			[]VerifiedReach{{repo.LevelProven, 20}, {repo.LevelRebuilt, 50}}},
+		"weaker in between": {
+			[]repo.VerifiedRange{mark(11, 20, repo.LevelProven), mark(21, 30, repo.LevelRebuilt), mark(31, 50, repo.LevelProven)},
+			span{5, 50},
+			[]VerifiedReach{{repo.LevelProven, 20}, {repo.LevelRebuilt, 50}},
+		},
 		"not the beginning": {[]repo.VerifiedRange{mark(12, 90, repo.LevelProven)}, span{5, 90}, nil},
 		"from the middle":   {[]repo.VerifiedRange{mark(12, 50, repo.LevelProven)}, span{12, 50}, []VerifiedReach{{repo.LevelProven, 50}}},
-		"a finding": {[]repo.VerifiedRange{mark(11, 20, repo.LevelProven), {First: 21, Last: 50, Level: repo.LevelRebuilt, Problem: "x"}}, span{5, 90},
-			[]VerifiedReach{{repo.LevelProven, 20}}},
+		"a finding": {
+			[]repo.VerifiedRange{mark(11, 20, repo.LevelProven), {First: 21, Last: 50, Level: repo.LevelRebuilt, Problem: "x"}},
+			span{5, 90},
+			[]VerifiedReach{{repo.LevelProven, 20}},
+		},
 	} {
 		if got := reaches(within(c.marks, c.w), runs, c.w); !slices.Equal(got, c.want) {
 			t.Errorf("%s: got %v, want %v", name, got, c.want)

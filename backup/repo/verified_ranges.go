@@ -165,10 +165,8 @@ func (r *Repo) verifiedRanges(ctx context.Context, t Timeline) (_ []VerifiedRang
 	if err != nil {
 		return nil, "", fmt.Errorf("read %s: %w", key, err)
 	}
-	for _, v := range mark.Ranges {
-		if v.validate() != nil {
-			return nil, info.ETag, nil
-		}
+	if slices.ContainsFunc(mark.Ranges, func(v VerifiedRange) bool { return v.validate() != nil }) {
+		return nil, info.ETag, nil
 	}
 	return mark.Ranges, info.ETag, nil
 }

@@ -97,8 +97,10 @@ func TestVerifiedRanges(t *testing.T) {
 	want(VerifiedRange{First: 5, Last: 20, Level: LevelContent, OK: true}) // what cannot be restored any more is forgotten
 	put(VerifiedRange{First: 11, Last: 15, Level: LevelProven, OK: true}, VerifiedRange{First: 16, Last: 18, Level: LevelRebuilt, Problem: "not equal"})
 	all := []VerifiedRange{
-		{First: 5, Last: 10, Level: LevelContent, OK: true}, {First: 11, Last: 15, Level: LevelProven, OK: true},
-		{First: 16, Last: 18, Level: LevelRebuilt}, {First: 19, Last: 20, Level: LevelContent, OK: true},
+		{First: 5, Last: 10, Level: LevelContent, OK: true},
+		{First: 11, Last: 15, Level: LevelProven, OK: true},
+		{First: 16, Last: 18, Level: LevelRebuilt},
+		{First: 19, Last: 20, Level: LevelContent, OK: true},
 	}
 	want(all...)
 	if c, err := r.Catalog(t.Context()); err != nil || !slices.Equal(c.VerifiedChanges, []Timeline{line}) || len(c.Strange) != 0 {
@@ -117,8 +119,11 @@ func TestVerifiedRanges(t *testing.T) {
 	put(VerifiedRange{First: 7, Last: 7, Level: LevelBytes, OK: true})
 	want(VerifiedRange{First: 7, Last: 7, Level: LevelBytes, OK: true})
 	for _, bad := range []VerifiedRange{
-		{First: 0, Last: 1, Level: LevelBytes, OK: true, At: at}, {First: 2, Last: 1, Level: LevelBytes, OK: true, At: at}, {First: 1, Last: 1, Level: "x", OK: true, At: at},
-		{First: 1, Last: 1, Level: LevelBytes, At: at}, {First: 1, Last: 1, Level: LevelBytes, OK: true},
+		{First: 0, Last: 1, Level: LevelBytes, OK: true, At: at},
+		{First: 2, Last: 1, Level: LevelBytes, OK: true, At: at},
+		{First: 1, Last: 1, Level: "x", OK: true, At: at},
+		{First: 1, Last: 1, Level: LevelBytes, At: at},
+		{First: 1, Last: 1, Level: LevelBytes, OK: true},
 	} {
 		if err := r.PutVerifiedRanges(t.Context(), line, 0, []VerifiedRange{bad}); err == nil {
 			t.Errorf("%+v was written", bad)

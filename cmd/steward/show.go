@@ -92,7 +92,19 @@ func describe(d *backup.Description, now time.Time) []term.Field {
 	if !locked.IsZero() {
 		fields = append(fields, term.Field{Name: "Locked until", Value: term.Time(locked)})
 	}
-	return append(fields, verification(d.Verified, now)...)
+	return append(append(fields, verification(d.Verified, now)...), follows(d.Log)...)
+}
+
+// follows is how far the change log leads on from the backup.
+func follows(f *backup.Follows) []term.Field {
+	if f == nil {
+		return nil
+	}
+	verified := "never verified"
+	if words := reachWords(f.Reach, f.To); len(words) > 0 {
+		verified = "verified: " + strings.Join(words, ", ")
+	}
+	return []term.Field{{Name: "Change log", Value: fmt.Sprintf("leads on to revision %d in %s (%s), %s", f.To, term.Counted(f.Segments, "segment", "segments"), term.Bytes(f.Bytes), verified)}}
 }
 
 // taken is when a snapshot's stream began; one that was made offline has a moment instead.
