@@ -200,10 +200,29 @@ func (s *storm) judge(first, last int64) {
 			compared++
 		}
 	}
+	s.verified()
 	s.t.Logf("revisions %d to %d in %d segments and %d full snapshots; %d of %d hashes compared", first, last, len(c.Segments), len(c.Backups()), compared, len(s.notes))
 	if compared < min(3, len(s.notes)/2) {
 		s.t.Errorf("%d of %d noted hashes could be compared: too few to prove anything", compared, len(s.notes))
 	}
+}
+
+// verified finds nothing wrong with what the storm left: no hole, overlaps that agree, and a log that leads from the first full snapshot to the hashes
+// of all later ones.
+func (s *storm) verified() {
+	s.t.Helper()
+	rep, err := backup.Verify(s.t.Context(), backup.VerifyOptions{
+		Repo: s.repo(""), All: true, Identities: []age.Identity{s.identity}, Scratch: s.t.TempDir(), Host: "test",
+		Boot: func(context.Context, string, *repo.Manifest) (float64, error) { return 1, nil },
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if !rep.OK || len(rep.Changes) != 1 || rep.Changes[0].Proofs == 0 {
+		s.t.Errorf("verify: ok %t, changes %+v, documents %+v", rep.OK, rep.Changes, rep.DamagedDocuments)
+		return
+	}
+	s.t.Logf("verify: %d segments, %d hashes equal, notes %q", rep.Changes[0].Segments, rep.Changes[0].Proofs, rep.Changes[0].Notes)
 }
 
 // restored restores a revision, and compares its hash with the member's; false when that is not possible, since the snapshot that it was restored from is
