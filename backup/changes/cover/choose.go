@@ -30,8 +30,9 @@ func (p Plan) Bytes() int64 {
 	return n
 }
 
-// Cover chooses the cheapest way to a revision: the snapshot of that very revision; else the nearest above it that still holds it;
-// else the newest below it with the fewest segments. Pass only snapshots and segments that are to be used. The error is *Unreachable (fail.Unsafe).
+// Cover chooses the way to a revision: the snapshot of that very revision; else the newest below it with the fewest segments; else the nearest
+// above it that still holds it. The last would often be the cheapest, but what a log does not tell would be from after the moment that is wanted:
+// users and roles, and the leases that ended in between. Pass only snapshots and segments that are to be used. The error is *Unreachable (fail.Unsafe).
 func Cover(snaps []Snapshot, segs []repo.Segment, t repo.Timeline, r repo.Revision) (Plan, error) {
 	snaps, segs = of(t, snaps, segs)
 	plan := Plan{Timeline: t, Revision: r}
@@ -45,15 +46,15 @@ func Cover(snaps []Snapshot, segs []repo.Segment, t repo.Timeline, r repo.Revisi
 		plan.Snapshot = snaps[below]
 		return plan, nil
 	}
-	for _, s := range snaps[below+1:] {
-		if s.oldest() <= r {
-			plan.Snapshot, plan.Rewind = s, true
-			return plan, nil
-		}
-	}
 	if below >= 0 {
 		if chain, ok := fewest(segs, snaps[below].Revision, r); ok {
 			plan.Snapshot, plan.Segments = snaps[below], chain
+			return plan, nil
+		}
+	}
+	for _, s := range snaps[below+1:] {
+		if s.oldest() <= r {
+			plan.Snapshot, plan.Rewind = s, true
 			return plan, nil
 		}
 	}

@@ -94,7 +94,7 @@ func check(t *testing.T, snaps []Snapshot, segs []repo.Segment, top repo.Revisio
 		}
 		if want {
 			below = r
-			checkPlan(t, plan, segs, r)
+			checkPlan(t, plan, snaps, segs, r)
 			continue
 		}
 		var u *Unreachable
@@ -115,11 +115,16 @@ func check(t *testing.T, snaps []Snapshot, segs []repo.Segment, top repo.Revisio
 }
 
 // checkPlan follows a plan revision by revision.
-func checkPlan(t *testing.T, p Plan, segs []repo.Segment, r repo.Revision) {
+func checkPlan(t *testing.T, p Plan, snaps []Snapshot, segs []repo.Segment, r repo.Revision) {
 	t.Helper()
 	if p.Rewind {
 		if p.Snapshot.Revision <= r || p.Snapshot.Compact > r || p.Snapshot.Compact == Unknown || len(p.Segments) > 0 {
 			t.Fatalf("revision %d: rewound %+v", r, p)
+		}
+		for _, s := range snaps {
+			if s.Timeline == p.Timeline && s.Revision <= r && fewestCount(segs, s.Revision, r) >= 0 {
+				t.Fatalf("revision %d: rewound from %d, though %d leads there", r, p.Snapshot.Revision, s.Revision)
+			}
 		}
 		return
 	}
