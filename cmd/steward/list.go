@@ -103,10 +103,15 @@ func listTable(w io.Writer, l *backup.Listing, now time.Time) error {
 	}
 	columns := term.Columns("id", "time", ">age", ">revision", ">size", ">stored", ">keys", "etcd", "timeline", "verified", "locked until", "problem", "made from")
 	var rows [][]string
+	var below problems
 	for _, b := range l.Backups {
 		row := []string{
 			string(b.ID), term.Time(b.Time), term.Age(now.Sub(b.Time)), fmt.Sprint(b.Revision), "", term.Bytes(b.Stored), "", b.EtcdVersion, "",
-			verified(b.Verified, now), "", b.Problem, string(b.MadeFrom),
+			verified(b.Verified, now), "", "", string(b.MadeFrom),
+		}
+		if b.Problem != "" {
+			row[11] = "BAD"
+			below.add(string(b.ID), b.Problem)
 		}
 		if b.Size > 0 {
 			row[4], row[6] = term.Bytes(b.Size), term.Count(b.Keys)
@@ -122,7 +127,10 @@ func listTable(w io.Writer, l *backup.Listing, now time.Time) error {
 		}
 		rows = append(rows, row)
 	}
-	return term.Table(w, columns, rows)
+	if err := term.Table(w, columns, rows); err != nil {
+		return err
+	}
+	return below.write(w)
 }
 
 // verified is how far the last check went, and when.

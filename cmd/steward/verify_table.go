@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"etcd-steward/backup"
@@ -14,12 +13,7 @@ import (
 // verifyTable is one row for each object or log that was checked, and what is wrong with some of them below it.
 func verifyTable(w io.Writer, rep *backup.Report, now time.Time) error {
 	var rows [][]string
-	var problems []string
-	problem := func(what, why string) {
-		if why != "" {
-			problems = append(problems, term.Clean(what+": "+why))
-		}
-	}
+	var below problems
 	for _, v := range rep.Backups {
 		restore := ""
 		if v.RestoreSeconds > 0 {
@@ -28,7 +22,7 @@ func verifyTable(w io.Writer, rep *backup.Report, now time.Time) error {
 		rows = append(rows, []string{
 			string(v.ID), term.Age(now.Sub(v.Time)), fmt.Sprint(v.Revision), v.Level, resultWord(v.Result), term.Bytes(v.Bytes), term.Seconds(v.Seconds), restore,
 		})
-		problem(string(v.ID), v.Problem)
+		below.add(string(v.ID), v.Problem)
 	}
 	for _, v := range rep.Changes {
 		proofs := ""
@@ -43,25 +37,21 @@ func verifyTable(w io.Writer, rep *backup.Report, now time.Time) error {
 			if what == "" {
 				what = "changes " + v.Timeline.String()
 			}
-			problem(what, f.Problem)
+			below.add(what, f.Problem)
 		}
 	}
 	for _, m := range rep.Missing {
 		rows = append(rows, []string{string(m.ID), term.Age(now.Sub(m.Time)), fmt.Sprint(m.Revision), repo.LevelBytes, "LOST"})
-		problem(string(m.ID), "its data is missing")
+		below.add(string(m.ID), "its data is missing")
 	}
 	for _, d := range rep.DamagedDocuments {
 		rows = append(rows, []string{d.Key, "", "", repo.LevelBytes, "BAD"})
-		problem(d.Key, d.Problem)
+		below.add(d.Key, d.Problem)
 	}
 	if err := term.Table(w, term.Columns("id", ">age", ">revision", "checked", "result", ">read", ">took", ">restore took", ">hashes equal"), rows); err != nil {
 		return err
 	}
-	if len(problems) == 0 {
-		return nil
-	}
-	_, err := fmt.Fprintln(w, "\n"+strings.Join(problems, "\n"))
-	return err
+	return below.write(w)
 }
 
 // resultWord is a result as the table says it: what is bad must not be overlooked.
