@@ -34,12 +34,12 @@ type logged struct {
 
 // loggedRig records three bouts of changes, each with a proof at its end: a snapshot comes before the first, a compaction lies in the second, and
 // another snapshot follows that one.
-func loggedRig(t *testing.T) *logged {
+func loggedRig(t *testing.T, version string) *logged {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts etcd")
 	}
-	etcd := lab.StartEtcd(t, lab.EtcdOptions{UnsafeNoFsync: true})
+	etcd := lab.StartEtcd(t, lab.EtcdOptions{Version: version, UnsafeNoFsync: true})
 	cli := etcd.Client(t)
 	dir, st := folder(t)
 	co := createOptions(t, st, etcd)

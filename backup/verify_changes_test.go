@@ -55,7 +55,7 @@ func at(marks []repo.VerifiedRange, rev repo.Revision) repo.VerifiedRange {
 // TestVerifyChanges: a true log passes with every hash that its member gave and is marked with what was proven of it; a log that is not what
 // happened, or not whole, is found, whatever its checksums say.
 func TestVerifyChanges(t *testing.T) {
-	r := loggedRig(t)
+	r := loggedRig(t, "3.6")
 	segs := r.segments(t)
 	t.Logf("%d segments, backups at %d and %d, the log ends at %d", len(segs), r.first.Database.Revision, r.second.Database.Revision, r.last)
 
@@ -90,6 +90,18 @@ func TestVerifyChanges(t *testing.T) {
 	})
 	t.Run("strangers", func(t *testing.T) { r.copy(t).strangers(t) })
 	t.Run("what was not read yet", func(t *testing.T) { r.copy(t).increments(t) })
+}
+
+// TestVerifyChangesVersions: the same with the other servers: their hashes are what their logs lead to, and a lie is found.
+func TestVerifyChangesVersions(t *testing.T) {
+	for _, version := range []string{"3.5", "3.7"} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			r := loggedRig(t, version)
+			r.copy(t).true(t)
+			r.copy(t).lie(t)
+		})
+	}
 }
 
 func (r *logged) true(t *testing.T) {
