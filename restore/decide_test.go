@@ -17,8 +17,15 @@ func TestQuantisedBump(t *testing.T) {
 		snapshot, highest revision.Revision
 		want              int64
 	}{
-		{1, 1, 1e9}, {1000, 1000, 1e9}, {1000, 5e8, 1e9}, {1000, 5e8 + 1000, 1e9}, {1000, 5e8 + 1001, 2e9},
-		{1000, 1e9 + 1000, 2e9}, {5e9, 5e9 + 7, 1e9}, {5e9, 1, 1e9}, {10, 7e9, 8e9},
+		{1, 1, 1e9},
+		{1000, 1000, 1e9},
+		{1000, 5e8, 1e9},
+		{1000, 5e8 + 1000, 1e9},
+		{1000, 5e8 + 1001, 2e9},
+		{1000, 1e9 + 1000, 2e9},
+		{5e9, 5e9 + 7, 1e9},
+		{5e9, 1, 1e9},
+		{10, 7e9, 8e9},
 	} {
 		got, err := quantisedBump(c.snapshot, c.highest)
 		if err != nil || got != c.want {

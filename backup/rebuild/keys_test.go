@@ -62,8 +62,11 @@ func TestGet(t *testing.T) {
 	h := newHistory()
 	h.random(rng, 300)
 	ranges := []keys.Range{
-		{Key: []byte("key-07")}, {Key: []byte("none")}, keys.Prefix("key-1"), keys.Prefix(""),
-		{Key: []byte("key-11"), End: []byte("key-23")}, {Key: []byte("key-30"), End: []byte{0}},
+		{Key: []byte("key-07")},
+		{Key: []byte("none")},
+		keys.Prefix("key-1"), keys.Prefix(""),
+		{Key: []byte("key-11"), End: []byte("key-23")},
+		{Key: []byte("key-30"), End: []byte{0}},
 	}
 	for range 20 {
 		compact := rng.Int64N(200)

@@ -40,23 +40,28 @@ func TestLeases(t *testing.T) {
 		"no look": {nil, map[int64]int64{1: 100, 2: 200, 10: 1000, 20: rebuild.AssumedTTL, 30: rebuild.AssumedTTL}, []int64{20, 30}},
 		"a look shows what is gone and what is new": {
 			[]mark{leasesSeen(32, true, lease(1, 100), lease(10, 1000), lease(60, 600))},
-			map[int64]int64{1: 100, 10: 1000, 60: 600, 20: rebuild.AssumedTTL, 30: rebuild.AssumedTTL}, []int64{20, 30},
+			map[int64]int64{1: 100, 10: 1000, 60: 600, 20: rebuild.AssumedTTL, 30: rebuild.AssumedTTL},
+			[]int64{20, 30},
 		},
 		"a key proves a lease that a look did not show": {
 			[]mark{leasesSeen(33, true, lease(1, 100))},
-			map[int64]int64{1: 100, 10: 1000, 20: rebuild.AssumedTTL, 30: rebuild.AssumedTTL}, []int64{20, 30},
+			map[int64]int64{1: 100, 10: 1000, 20: rebuild.AssumedTTL, 30: rebuild.AssumedTTL},
+			[]int64{20, 30},
 		},
 		"a later look knows the TTL, but shows no other lease": {
 			[]mark{leasesSeen(32, true, lease(1, 100), lease(10, 1000)), leasesSeen(50, true, lease(30, 3000), lease(70, 700))},
-			map[int64]int64{1: 100, 10: 1000, 20: rebuild.AssumedTTL, 30: 3000}, []int64{20},
+			map[int64]int64{1: 100, 10: 1000, 20: rebuild.AssumedTTL, 30: 3000},
+			[]int64{20},
 		},
 		"additions add": {
 			[]mark{leasesSeen(32, true, lease(1, 100)), leasesSeen(33, false, lease(20, 2000)), leasesSeen(34, false, lease(30, 0))},
-			map[int64]int64{1: 100, 10: 1000, 20: 2000, 30: rebuild.AssumedTTL}, []int64{30},
+			map[int64]int64{1: 100, 10: 1000, 20: 2000, 30: rebuild.AssumedTTL},
+			[]int64{30},
 		},
 		"a look before the snapshot says nothing, one at it adds": {
 			[]mark{leasesSeen(25, true, lease(9, 900)), leasesSeen(30, true, lease(8, 800))},
-			map[int64]int64{1: 100, 2: 200, 8: 800, 10: 1000, 20: rebuild.AssumedTTL, 30: rebuild.AssumedTTL}, []int64{20, 30},
+			map[int64]int64{1: 100, 2: 200, 8: 800, 10: 1000, 20: rebuild.AssumedTTL, 30: rebuild.AssumedTTL},
+			[]int64{20, 30},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,8 +3,6 @@ package store_test
 import (
 	"bytes"
 	"context"
-	"etcd-steward/backup/store"
-	"etcd-steward/integration/lab"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +12,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"etcd-steward/backup/store"
+	"etcd-steward/integration/lab"
 )
 
 // everything runs each operation once and gives the errors by operation.

@@ -1,16 +1,17 @@
 package store_test
 
 import (
-	"etcd-steward/backup/store"
-	"etcd-steward/backup/store/faults"
-	"etcd-steward/backup/store/storetest"
-	"etcd-steward/integration/lab"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"etcd-steward/backup/store"
+	"etcd-steward/backup/store/faults"
+	"etcd-steward/backup/store/storetest"
+	"etcd-steward/integration/lab"
 )
 
 // open opens a store or ends the test.

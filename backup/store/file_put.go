@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"etcd-steward/internal/atomicfile"
 	"fmt"
 	"io"
 	"io/fs"
@@ -11,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"etcd-steward/internal/atomicfile"
 )
 
 // Put implements Store: a temporary file, fsync, then a link (which never replaces) or, under the lock, a rename; then fsync of the folder.

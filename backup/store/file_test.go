@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"etcd-steward/backup/store"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"etcd-steward/backup/store"
 )
 
 func folder(t *testing.T, root string) store.Store {

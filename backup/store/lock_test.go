@@ -2,10 +2,11 @@ package store_test
 
 import (
 	"bytes"
-	"etcd-steward/backup/store"
-	"etcd-steward/integration/lab"
 	"testing"
 	"time"
+
+	"etcd-steward/backup/store"
+	"etcd-steward/integration/lab"
 )
 
 // TestObjectLock: what is locked can be neither deleted nor replaced, and says until when.

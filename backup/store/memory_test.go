@@ -3,12 +3,13 @@ package store_test
 import (
 	"bytes"
 	"crypto/sha256"
-	"etcd-steward/backup/store"
-	"etcd-steward/integration/lab"
 	"io"
 	"runtime"
 	"testing"
 	"time"
+
+	"etcd-steward/backup/store"
+	"etcd-steward/integration/lab"
 )
 
 // patternBlock is repeated; its length divides no part size.

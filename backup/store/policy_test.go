@@ -3,9 +3,6 @@ package store_test
 import (
 	"bytes"
 	"encoding/json"
-	"etcd-steward/backup/store"
-	"etcd-steward/backup/store/faults"
-	"etcd-steward/integration/lab"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,6 +10,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"etcd-steward/backup/store"
+	"etcd-steward/backup/store/faults"
+	"etcd-steward/integration/lab"
 )
 
 // policyBlock is a JSON block of docs/SECURITY.md that is marked as a policy.

@@ -2,13 +2,14 @@ package store_test
 
 import (
 	"bytes"
-	"etcd-steward/backup/store"
-	"etcd-steward/backup/store/faults"
-	"etcd-steward/integration/lab"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"etcd-steward/backup/store"
+	"etcd-steward/backup/store/faults"
+	"etcd-steward/integration/lab"
 )
 
 const probeKey = "coordination/probe"

@@ -5,9 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"etcd-steward/backup/store"
-	"etcd-steward/backup/store/faults"
-	"etcd-steward/integration/lab"
 	"io"
 	"log"
 	"net"
@@ -15,6 +12,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"etcd-steward/backup/store"
+	"etcd-steward/backup/store/faults"
+	"etcd-steward/integration/lab"
 )
 
 // method matches requests by method and, when part is not "", by a part of the URL.

@@ -5,14 +5,15 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"etcd-steward/backup/store"
-	"etcd-steward/integration/lab"
 	"io"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"etcd-steward/backup/store"
+	"etcd-steward/integration/lab"
 )
 
 // wire records requests, and can change the bytes of their bodies.

@@ -78,7 +78,7 @@ func hintFor(err error) string {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return "give it more time with --timeout, or see what is slow with --timeout 0"
 	}
-	if ps := (config.Problems)(nil); errors.As(err, &ps) {
+	if ps := config.Problems(nil); errors.As(err, &ps) {
 		return "correct it; `steward config show` shows what applies and where each value comes from"
 	}
 	return store.HintFor(err)

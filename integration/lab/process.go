@@ -105,7 +105,7 @@ func (p *Process) Tail(n int64) string {
 func (p *Process) alive() error {
 	select {
 	case <-p.done:
-		return fmt.Errorf("%s ended: %v\n%s", p.Name, p.err, p.Tail(2<<10))
+		return fmt.Errorf("%s ended: %s\n%s", p.Name, p.cmd.ProcessState, p.Tail(2<<10))
 	default:
 		return nil
 	}

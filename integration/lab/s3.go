@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/xml"
-	"etcd-steward/backup/store"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,6 +15,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"etcd-steward/backup/store"
 )
 
 // S3Options say what kind of S3 server a test needs. The zero value is a versitygw over TLS with one bucket.

@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"etcd-steward/backup/store"
-	"etcd-steward/backup/store/faults"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"etcd-steward/backup/store"
+	"etcd-steward/backup/store/faults"
 
 	"github.com/google/go-cmp/cmp"
 )

@@ -2,9 +2,10 @@ package faults
 
 import (
 	"context"
-	"etcd-steward/backup/store"
 	"io"
 	"iter"
+
+	"etcd-steward/backup/store"
 )
 
 // Hooks are called around the operations of a wrapped store; nil ones do nothing. op is put, get, head, list or delete. They may

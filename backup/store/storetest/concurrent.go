@@ -3,12 +3,13 @@ package storetest
 import (
 	"bytes"
 	"errors"
-	"etcd-steward/backup/store"
 	"fmt"
 	"io"
 	"strings"
 	"sync"
 	"testing"
+
+	"etcd-steward/backup/store"
 )
 
 func testConcurrent(t *testing.T, s store.Store) {

@@ -3,11 +3,12 @@ package storetest
 import (
 	"bytes"
 	"errors"
-	"etcd-steward/backup/store"
 	"fmt"
 	"strconv"
 	"sync"
 	"testing"
+
+	"etcd-steward/backup/store"
 )
 
 func testExclusive(t *testing.T, s store.Store) {

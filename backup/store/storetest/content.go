@@ -3,12 +3,13 @@ package storetest
 import (
 	"bytes"
 	"crypto/sha256"
-	"etcd-steward/backup/store"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"etcd-steward/backup/store"
 )
 
 // sizes around the places where implementations change their ways: nothing, one byte, small and large ETags, parts of 5 and 8 MiB.

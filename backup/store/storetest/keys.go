@@ -1,9 +1,10 @@
 package storetest
 
 import (
-	"etcd-steward/backup/store"
 	"strings"
 	"testing"
+
+	"etcd-steward/backup/store"
 )
 
 func testBadKeys(t *testing.T, s store.Store) {

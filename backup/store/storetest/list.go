@@ -2,13 +2,14 @@ package storetest
 
 import (
 	"context"
-	"etcd-steward/backup/store"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"etcd-steward/backup/store"
 
 	"github.com/google/go-cmp/cmp"
 )

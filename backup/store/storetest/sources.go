@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"etcd-steward/backup/store"
 	"fmt"
 	"io"
 	"slices"
 	"testing"
+
+	"etcd-steward/backup/store"
 )
 
 var errBroken = errors.New("the spool broke")

@@ -6,11 +6,12 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
-	"etcd-steward/backup/store"
 	"io"
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"etcd-steward/backup/store"
 )
 
 // Options tell the suite about the store under test.
