@@ -3,6 +3,7 @@ package retention
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -25,12 +26,16 @@ type SegmentDecision struct {
 // Every restore point from the window's first backup on stays one. Older segments go: what is kept of that time are the backups. Whatever the
 // policy says, what follows the newest good backup of the current timeline stays, as does what is younger than an hour, or than a day where no
 // good backup leads to it.
+//
+// No wrong clock moves the window's beginning past a change of the window: not that of any number of backups while the segments are dated right, nor that of any
+// number of segments while the backups are, nor `now`, since the window ends with the newest backup or segment. Dates that contradict each other keep more.
 func Moments(p Policy, ds []Decision, segs []repo.Segment, now time.Time) []SegmentDecision {
 	segs = slices.Clone(segs)
 	repo.SortSegments(segs)
 	var out []SegmentDecision
 	invalid := p.Validate()
 	current := currentLine(ds, now)
+	begins := newestDate(ds, segs, now).Add(-p.AnyMoment)
 	for len(segs) > 0 {
 		n := 1
 		for n < len(segs) && segs[n].Timeline == segs[0].Timeline {
@@ -38,7 +43,7 @@ func Moments(p Policy, ds []Decision, segs []repo.Segment, now time.Time) []Segm
 		}
 		line := newLine(ds, segs[:n], now)
 		if invalid == nil {
-			line.window(p.AnyMoment, now)
+			line.window(p.AnyMoment, begins, now)
 		}
 		for _, s := range segs[:n] {
 			d := SegmentDecision{Segment: s, Keep: true}
@@ -58,7 +63,8 @@ func Moments(p Policy, ds []Decision, segs []repo.Segment, now time.Time) []Segm
 // line is one timeline with a change log.
 type line struct {
 	segs   []repo.Segment
-	snaps  []*Decision // good ones, by revision
+	all    []*Decision // good ones, by revision
+	snaps  []*Decision // of them, those that are not dated in the future
 	runs   []span
 	from   repo.Revision // the window's first backup
 	inside bool          // the window has a part of this timeline
@@ -84,33 +90,50 @@ func currentLine(ds []Decision, now time.Time) repo.Timeline {
 func newLine(ds []Decision, segs []repo.Segment, now time.Time) *line {
 	l := &line{segs: segs}
 	for i := range ds {
-		it := ds[i].Item
-		if it.Timeline == segs[0].Timeline && it.Good && !it.Time.After(now.Add(clockSkewMax)) {
-			l.snaps = append(l.snaps, &ds[i])
+		if it := ds[i].Item; it.Timeline == segs[0].Timeline && it.Good {
+			l.all = append(l.all, &ds[i])
 		}
 	}
-	slices.SortStableFunc(l.snaps, func(a, b *Decision) int { return cmp.Compare(a.Item.Revision, b.Item.Revision) })
+	slices.SortStableFunc(l.all, func(a, b *Decision) int { return cmp.Compare(a.Item.Revision, b.Item.Revision) })
+	l.snaps = slices.DeleteFunc(slices.Clone(l.all), func(d *Decision) bool { return d.Item.Time.After(now.Add(clockSkewMax)) })
 	for _, s := range segs {
 		l.runs = join(l.runs, span{s.First, s.Last})
 	}
 	return l
 }
 
+// newestDate is that of the newest good backup or segment, or now if one is dated later. A window that ends there does not shrink because this clock is ahead, or
+// those of the masters are behind.
+func newestDate(ds []Decision, segs []repo.Segment, now time.Time) time.Time {
+	var newest time.Time
+	see := func(t time.Time) {
+		if t.After(newest) && !t.After(now.Add(clockSkewMax)) {
+			newest = t
+		}
+	}
+	for _, d := range ds {
+		if d.Item.Good {
+			see(d.Item.Time)
+		}
+	}
+	for _, s := range segs {
+		see(s.ID.Time())
+	}
+	if newest.IsZero() || newest.After(now) {
+		return now
+	}
+	return newest
+}
+
 // window keeps the backups that the window needs.
-func (l *line) window(length time.Duration, now time.Time) {
-	begins := now.Add(-length)
+func (l *line) window(length time.Duration, begins, now time.Time) {
 	after := func(t time.Time) bool { return t.After(begins) }
-	l.inside = length > 0 && len(l.snaps) > 0 && (slices.ContainsFunc(l.segs, func(s repo.Segment) bool { return after(s.ID.Time()) }) ||
-		slices.ContainsFunc(l.snaps, func(d *Decision) bool { return after(d.Item.Time) }))
+	l.inside = length > 0 && len(l.all) > 0 && (slices.ContainsFunc(l.segs, func(s repo.Segment) bool { return after(s.ID.Time()) }) ||
+		slices.ContainsFunc(l.all, func(d *Decision) bool { return after(d.Item.Time) }))
 	if !l.inside {
 		return
 	}
-	anchor := l.snaps[0]
-	for _, d := range l.snaps {
-		if !d.Item.Time.After(begins.Add(-clockSkewMax)) { // its revision was seen somewhat after its stream began, by another clock perhaps
-			anchor = d
-		}
-	}
+	anchor := l.anchor(begins, now)
 	l.from = anchor.Item.Revision
 	anchor.floor(fmt.Sprintf("any moment of the last %s begins with it", short(length)))
 	var have []span
@@ -130,6 +153,33 @@ func (l *line) window(length time.Duration, now time.Time) {
 			have = join(have, gives)
 		}
 	}
+}
+
+// anchor is the backup that the window begins with: the highest revision before everything that is dated within. One date alone decides nothing, as the
+// clock may have been wrong: a backup whose date says that it is from before the window is passed over when one of a lower revision is dated later, and when a
+// segment with revisions up to its own was closed within the window. Where that leaves none it is the lowest revision that there is.
+func (l *line) anchor(begins, now time.Time) *Decision {
+	lowest := repo.Revision(math.MaxInt64) // that may be of the window, by the change log
+	for _, s := range l.segs {
+		if at := s.ID.Time(); at.After(begins) && !at.After(now.Add(clockSkewMax)) {
+			lowest = min(lowest, s.First)
+		}
+	}
+	anchor := l.all[0]
+	var seen time.Time
+	for _, d := range l.snaps {
+		at := d.Item.Time
+		if at.After(begins.Add(-clockSkewMax)) { // its revision was seen somewhat after its stream began, by another clock perhaps
+			break
+		}
+		if d.Item.Revision < lowest && !at.Before(seen.Add(-clockSkewMax)) {
+			anchor = d
+		}
+		if at.After(seen) {
+			seen = at
+		}
+	}
+	return anchor
 }
 
 // gives are the restore points that a backup stands for: its own history, and what the log adds. What is older than the window adds nothing, as it goes.
