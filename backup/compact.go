@@ -88,6 +88,9 @@ func Compact(ctx context.Context, o CompactOptions) (*Compacted, error) {
 		return nil, err
 	}
 	out.Notes = notesOn(base, recorded)
+	if l.Current != (repo.Timeline{}) {
+		out.Notes = append(out.Notes, fmt.Sprintf("the new snapshot is of timeline %s, not of the current %s", l.Timeline, l.Current))
+	}
 	if err := l.needIdentity(o.Identities); err != nil || o.DryRun {
 		return out, err
 	}

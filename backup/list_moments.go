@@ -89,8 +89,14 @@ func anyMoment(ctx context.Context, r *repo.Repo, c *repo.Catalog, snaps []cover
 	return a, a.verified(ctx, r, c)
 }
 
-// readRecorded reads the recorders' marks. Credentials that may not read them see none.
+// readRecorded reads the recorders' marks that say how far a log has come.
 func readRecorded(ctx context.Context, r *repo.Repo, c *repo.Catalog) ([]repo.Recorded, error) {
+	all, err := readMarks(ctx, r, c)
+	return slices.DeleteFunc(all, func(rec repo.Recorded) bool { return rec.Time.IsZero() }), err
+}
+
+// readMarks reads the recorders' marks. Credentials that may not read them see none.
+func readMarks(ctx context.Context, r *repo.Repo, c *repo.Catalog) ([]repo.Recorded, error) {
 	all := make([]repo.Recorded, len(c.Recorded))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(workers)
@@ -107,7 +113,7 @@ func readRecorded(ctx context.Context, r *repo.Repo, c *repo.Catalog) ([]repo.Re
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(all, func(rec repo.Recorded) bool { return rec.Timeline == repo.Timeline{} || rec.Time.IsZero() }), nil
+	return slices.DeleteFunc(all, func(rec repo.Recorded) bool { return rec.Timeline == repo.Timeline{} }), nil
 }
 
 // timed adds what names say of a window's time.

@@ -55,6 +55,8 @@ type Located struct {
 	Top repo.Revision
 	// Unreadable are the manifests that could not be read, and so were not considered.
 	Unreadable map[repo.SnapshotID]error
+	// Current is the timeline that goes on now, when the point is of another one; else zero.
+	Current repo.Timeline
 }
 
 // Resolved is what a person or a script is told of a restore point: what was meant came to this.
@@ -67,6 +69,8 @@ type Resolved struct {
 	Moment           *cover.Moment   `json:"moment,omitempty"`
 	Snapshot         repo.SnapshotID `json:"snapshot"`
 	SnapshotRevision repo.Revision   `json:"snapshot_revision"`
+	// Current is the timeline that goes on now, when the point is of another one.
+	Current repo.Timeline `json:"current_timeline,omitzero"`
 	// Segments is how many are applied; the snapshot is newer than Revision, or Revision itself, when there are none.
 	Segments    int   `json:"segments"`
 	StoredBytes int64 `json:"stored_bytes"`
@@ -76,7 +80,7 @@ type Resolved struct {
 func (l *Located) Resolved() Resolved {
 	return Resolved{
 		Timeline: l.Timeline, Revision: l.Revision, At: l.At, Moment: l.Moment, Snapshot: l.Snapshot.ID, SnapshotRevision: l.Snapshot.Database.Revision,
-		Segments: len(l.Segments), StoredBytes: l.Stored(),
+		Current: l.Current, Segments: len(l.Segments), StoredBytes: l.Stored(),
 	}
 }
 
@@ -115,19 +119,31 @@ func Locate(ctx context.Context, r *repo.Repo, p Point, o LocateOptions) (*Locat
 		}
 	}
 	l := locator{repo: r, catalog: c, point: p, LocateOptions: o}
-	if p.ID != "" {
-		return l.byID(ctx)
-	}
-	if len(c.Backups()) == 0 {
+	if p.ID == "" && len(c.Backups()) == 0 {
 		return nil, fail.New(fail.Wanting, fmt.Errorf("%w in %s", errNothing, r.Store()), "see what there is with `steward backup list`")
+	}
+	if err := l.readLedgers(ctx); err != nil {
+		return nil, err
+	}
+	out, err := l.locate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out.Current = l.otherCurrent(out.Timeline)
+	return out, nil
+}
+
+func (l *locator) locate(ctx context.Context) (*Located, error) {
+	if l.point.ID != "" {
+		return l.byID(ctx)
 	}
 	if err := l.readManifests(ctx); err != nil {
 		return nil, err
 	}
 	switch {
-	case p.Revision != 0:
+	case l.point.Revision != 0:
 		return l.byRevision(ctx)
-	case !p.Time.IsZero():
+	case !l.point.Time.IsZero():
 		return l.byTime(ctx)
 	}
 	return l.newest(ctx)
@@ -162,6 +178,7 @@ type locator struct {
 	bad       map[repo.SnapshotID]error
 	snaps     []cover.Snapshot // those whose manifests could be read, of the timelines in question
 	windows   []cover.Window
+	recorded  []repo.Recorded
 }
 
 // byID is a snapshot, alone or as the base of one revision.
@@ -244,6 +261,9 @@ func (l *locator) byRevision(ctx context.Context) (*Located, error) {
 		switch on := cover.Holding(l.windows, rev); {
 		case len(on) == 1:
 			t = on[0].Timeline
+			if err := l.refuseGap(ctx, t, rev); err != nil {
+				return nil, err
+			}
 		case len(on) > 1:
 			return nil, ambiguous(rev, on)
 		}

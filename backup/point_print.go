@@ -4,12 +4,17 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"etcd-steward/backup/repo"
 )
 
 // String says what a point came to, for people.
 func (r Resolved) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "revision %d of timeline %s", r.Revision, r.Timeline)
+	if r.Current != (repo.Timeline{}) {
+		fmt.Fprintf(&b, ", not of the current %s", r.Current)
+	}
 	if !r.At.IsZero() {
 		fmt.Fprintf(&b, ", seen %s", moment(r.At))
 	}

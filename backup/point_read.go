@@ -52,10 +52,7 @@ func (l *locator) readManifests(ctx context.Context) error {
 
 // byTime resolves a time to the last revision at or before it.
 func (l *locator) byTime(ctx context.Context) (*Located, error) {
-	marks, err := l.nameMarks(ctx)
-	if err != nil {
-		return nil, err
-	}
+	marks := l.nameMarks()
 	at, line := l.point.Time, l.point.Timeline
 	if !l.outside(marks) {
 		more, err := l.segmentMarks(ctx)
@@ -78,7 +75,7 @@ func (l *locator) byTime(ctx context.Context) (*Located, error) {
 
 // nameMarks are what manifests, the recorders' notes and the names of segments say of times. A segment's last revision was the newest that its recorder had
 // seen when it closed the segment; its name has the milliseconds of that, rounded down.
-func (l *locator) nameMarks(ctx context.Context) ([]cover.Mark, error) {
+func (l *locator) nameMarks() []cover.Mark {
 	var marks []cover.Mark
 	for _, m := range l.manifests {
 		marks = append(marks, cover.Mark{Timeline: m.Timeline, Revision: m.Database.Revision, Time: seenAt(m)})
@@ -86,14 +83,12 @@ func (l *locator) nameMarks(ctx context.Context) ([]cover.Mark, error) {
 	for _, s := range l.catalog.Segments {
 		marks = append(marks, cover.Mark{Timeline: s.Timeline, Revision: s.Last, Time: s.ID.Time().Add(time.Millisecond)})
 	}
-	recorded, err := readRecorded(ctx, l.repo, l.catalog)
-	if err != nil {
-		return nil, err
+	for _, rec := range l.recorded {
+		if !rec.Time.IsZero() {
+			marks = append(marks, cover.Mark{Timeline: rec.Timeline, Revision: rec.Through, Time: rec.Time})
+		}
 	}
-	for _, rec := range recorded {
-		marks = append(marks, cover.Mark{Timeline: rec.Timeline, Revision: rec.Through, Time: rec.Time})
-	}
-	return marks, nil
+	return marks
 }
 
 // outsideBy is longer than a segment may have been open: whoever asks for a time further before everything stored is refused without a download.

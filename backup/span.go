@@ -13,6 +13,8 @@ import (
 // Span is a stretch of a timeline's history, and where to read it from.
 type Span struct {
 	Timeline repo.Timeline `json:"timeline"`
+	// Current is the timeline that goes on now, when the span is of another one.
+	Current repo.Timeline `json:"current_timeline,omitzero"`
 	// First and Last bound it, both included. With First 0 it begins with what the snapshot holds: of a key that was not changed since
 	// the snapshot's compaction, its last change before; else nothing from before Complete.
 	First repo.Revision `json:"first"`
@@ -70,7 +72,12 @@ func LocateSpan(ctx context.Context, r *repo.Repo, since, until Point, o LocateO
 	if err := l.readManifests(ctx); err != nil {
 		return nil, err
 	}
-	return l.span(end, first)
+	s, err := l.span(end, first)
+	if err != nil {
+		return nil, err
+	}
+	s.Current = end.Current
+	return s, nil
 }
 
 // span chooses what is read: from one snapshot at most, as each costs a download of its own.

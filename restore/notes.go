@@ -28,6 +28,9 @@ func (p *Plan) noteManifest(m *repo.Manifest) {
 
 // notePoint says what lies behind the chosen restore point on its own timeline, and what is not certain about it.
 func (p *Plan) notePoint(l *backup.Located) {
+	if l.Current != (repo.Timeline{}) {
+		p.Notes = append(p.Notes, fmt.Sprintf("the restore point is of timeline %s, not of the current %s: an older history than the one that goes on now", l.Timeline, l.Current))
+	}
 	if left := l.Top - l.Revision; left > 0 {
 		p.Notes = append(p.Notes, fmt.Sprintf("this timeline can be restored up to revision %d: %d revisions are left out", l.Top, left))
 	}

@@ -69,6 +69,9 @@ func keysHistory(c *call) error {
 	if err != nil {
 		return err
 	}
+	if s.Current != (repo.Timeline{}) {
+		c.note("history of timeline %s, not of the current %s", s.Timeline, s.Current)
+	}
 	progress, stop := c.bars()
 	o.Progress = func(stage string, done, total int64) {
 		progress(stage, done, total)
