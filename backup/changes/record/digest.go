@@ -151,6 +151,7 @@ func (r *Recorder) otherHistory(ctx context.Context, m *member, rev repo.Revisio
 
 // unproven demands a snapshot since nothing shows that the log goes on where it ended.
 func (r *Recorder) unproven(compacted repo.Revision) {
+	r.unsure = true
 	r.signal(Signal{
 		Kind: SignalUnproven, NeedFull: true, Timeline: r.known.timeline,
 		Text: fmt.Sprintf("revision %d, which was noted to recognise the history by, is compacted at %d: a full snapshot makes sure", r.known.check.Revision, compacted),

@@ -17,7 +17,7 @@ import (
 const checkMax = 100000
 
 // locate finds out where the log ends, and whether the cluster goes on from there. After the first time it only looks whether the cluster
-// still does.
+// still does, unless the store did not answer then.
 func (r *Recorder) locate(ctx context.Context, m *member) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -26,50 +26,84 @@ func (r *Recorder) locate(ctx context.Context, m *member) error {
 			r.end(ctx, why)
 		}
 	}
-	if r.known.located {
+	if r.known.located && !r.known.away {
 		return nil
 	}
-	if err := r.o.Repo.Admit(ctx, m.ClusterID, time.Now()); err != nil {
-		if fail.ExitCode(err) == fail.Unsafe {
-			return &refusedError{err}
-		}
-		return r.fromSpool(m, err)
+	c, t, rec, err := r.look(ctx, m)
+	var final *refusedError
+	switch {
+	case errors.As(err, &final):
+		return err
+	case err != nil && r.known.located:
+		return nil // it goes on without the store
+	case err != nil:
+		return r.fromSpool(ctx, m, err)
 	}
-	c, err := r.o.Repo.Catalog(ctx)
-	if err != nil {
-		return r.fromSpool(m, err)
+	// Another recorder may have got further than the cluster was when we connected.
+	if m.rev, m.term, err = m.now(ctx); err != nil {
+		return err
 	}
-	t := newestTimeline(c, m.ClusterID)
-	rec, _, err := r.o.Repo.Recorded(ctx, t)
-	if err != nil {
-		return r.fromSpool(m, err)
+	if err := r.seal(); err != nil {
+		return err
+	}
+	if err := r.settle(ctx, m, t, rec); err != nil {
+		return err
 	}
 	if r.ended != nil && r.ended.Timeline == t && rec.Ended == "" {
 		rec.Ended = r.ended.Ended
 		if err := r.o.Repo.PutRecorded(ctx, *r.ended); err != nil {
 			return err
 		}
-	}
-	// Another recorder may have got further than the cluster was when we connected.
-	if m.rev, m.term, err = m.now(ctx); err != nil {
-		return err
+		r.queue.ended(*r.ended, true)
 	}
 	if rec.Ended != "" {
 		t.Cut++
 		return r.begin(ctx, t, m)
 	}
-	segs := append(r.queue.of(t), c.SegmentsOf(t)...)
+	return r.find(ctx, m, c, t, rec)
+}
+
+// look asks the store which timeline the cluster is on, and how far its log has come.
+func (r *Recorder) look(ctx context.Context, m *member) (c *repo.Catalog, t repo.Timeline, rec repo.Recorded, err error) {
+	if err = r.o.Repo.Admit(ctx, m.ClusterID, time.Now()); err != nil {
+		if fail.ExitCode(err) == fail.Unsafe {
+			err = &refusedError{err}
+		}
+		return c, t, rec, err
+	}
+	if c, err = r.o.Repo.Catalog(ctx); err != nil {
+		return c, t, rec, err
+	}
+	t = newestTimeline(c, m.ClusterID)
+	if waits, _ := r.queue.newest(m.ClusterID); waits.Cut > t.Cut {
+		t = waits
+	}
+	rec, _, err = r.o.Repo.Recorded(ctx, t)
+	return c, t, rec, err
+}
+
+// find takes up the timeline's log where the store and the spool end.
+func (r *Recorder) find(ctx context.Context, m *member, c *repo.Catalog, t repo.Timeline, rec repo.Recorded) (err error) {
+	waiting := r.queue.of(t)
+	segs := append(slices.Clone(waiting), c.SegmentsOf(t)...)
 	have := r.snapshotted(ctx, c, t, &rec)
 	if len(segs) > 0 {
-		have = slices.MaxFunc(segs, func(a, b repo.Segment) int { return cmp.Compare(a.Last, b.Last) }).Last
+		have = lastOf(segs)
 	}
 	if have == 0 {
 		return r.begin(ctx, t, m)
 	}
-	if len(segs) == 0 {
+	switch {
+	case len(segs) == 0:
 		have, err = r.again(ctx, t, have, m, rec)
-	} else {
-		err = r.goOn(t, have, m, rec)
+	case r.known.located && r.known.away && r.known.timeline == t && r.tail.have >= have:
+		have, r.known.away = r.tail.have, false
+		r.known.from, r.known.highest, r.known.term = cmp.Or(rec.From, r.known.from), max(r.known.highest, rec.Highest), max(r.known.term, rec.RaftTerm)
+	default:
+		rec = r.fromEnd(rec, t)
+		if err = r.goOn(t, have, m, rec); err == nil && len(waiting) > 0 && lastOf(waiting) == have && lastOf(c.SegmentsOf(t)) < have && r.known.check.Revision != have {
+			r.unnoted(have)
+		}
 	}
 	if err != nil {
 		return err
@@ -83,6 +117,14 @@ func (r *Recorder) locate(ctx context.Context, m *member) error {
 		return errors.New(why) // locate again, on the next timeline
 	}
 	return nil
+}
+
+// lastOf is the last revision that segments hold; 0 when there are none.
+func lastOf(segs []repo.Segment) (last repo.Revision) {
+	for _, s := range segs {
+		last = max(last, s.Last)
+	}
+	return last
 }
 
 // again begins a log of which nothing is stored: where it was begun before, if it was, or else behind the newest snapshot.
@@ -106,17 +148,26 @@ func (r *Recorder) goOn(t repo.Timeline, have repo.Revision, m *member, rec repo
 	}
 	r.known = knowledge{
 		located: true, timeline: t, check: fingerprint{rec.Check, rec.CheckSHA256}, term: rec.RaftTerm, auth: rec.AuthRevision, authSeen: rec.AuthRevision > 0,
-		highest: max(rec.Highest, have), from: rec.From, suspect: r.known.suspect, version: m.Version,
+		highest: max(rec.Highest, have), from: rec.From, gaps: r.unreported(t), suspect: r.known.suspect, version: m.Version,
 	}
 	if c := r.known.check.Revision; c == 0 || c > have || have-c > checkMax {
 		r.known.check = fingerprint{}
 	}
-	r.notes = notes{}
+	r.notes, r.book.listed = notes{}, time.Time{} // leases that were in the notes alone are listed again
 	r.queue.restart(t, have)
 	r.status.set(func(s *Status) {
 		s.Timeline, s.Received, s.Stored, s.Through, s.ThroughTime = t, have, 0, 0, time.Time{}
 	})
 	return nil
+}
+
+// unreported are the gaps that an earlier process noted in the spool, perhaps only there.
+func (r *Recorder) unreported(t repo.Timeline) []repo.RecordedGap {
+	end, ok := r.queue.endOf(t)
+	if !ok {
+		return nil
+	}
+	return slices.Clone(end.Gaps)
 }
 
 // begin starts the log of a timeline on which nothing has been recorded, at the cluster's newest revision. Its mark is written at once: it tells
@@ -145,16 +196,6 @@ func (r *Recorder) note(ctx context.Context) error {
 	return nil
 }
 
-// fromSpool goes on without the store when the spool says where.
-func (r *Recorder) fromSpool(m *member, err error) error {
-	t, have := r.queue.newest(m.ClusterID)
-	if have == 0 || m.rev < have || r.ended != nil && r.ended.Timeline == t {
-		return err
-	}
-	r.o.Log.Warn("the store does not answer; recording goes on where the spool ends", "timeline", t.String(), "revision", int64(have), "error", err)
-	return r.goOn(t, have, m, repo.Recorded{})
-}
-
 // contradiction says why the cluster cannot be the one that was recorded; "" if it may be.
 func (r *Recorder) contradiction(m *member) string {
 	k := &r.known
@@ -178,8 +219,10 @@ func (r *Recorder) end(ctx context.Context, why string) {
 	if err := r.seal(); err != nil {
 		r.o.Log.Error("the end of a timeline is lost", "error", err)
 	}
-	r.known.located, r.ended = false, &rec
-	if err := r.o.Repo.PutRecorded(ctx, rec); err != nil {
+	r.known.located, r.known.away, r.ended = false, false, &rec
+	err := r.o.Repo.PutRecorded(ctx, rec)
+	r.queue.ended(rec, err == nil)
+	if err != nil {
 		// The next locate does it, before anything else.
 		r.o.Log.Error("the end of a timeline is not noted", "error", err)
 	}

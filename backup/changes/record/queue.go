@@ -19,7 +19,9 @@ type sealed struct {
 	sum   [sha256.Size]byte
 	data  []byte // nil when it is in a file
 	path  string
-	since time.Time // when its first change came; zero when an earlier process recorded it
+	since time.Time     // when its first change came; zero when an earlier process recorded it
+	end   repo.Recorded // what the log was known by at its end
+	held  bool          // must not be stored before it is known that it belongs to its timeline
 }
 
 // moment is a revision that was the cluster's newest at a time.
@@ -39,7 +41,7 @@ const (
 // they go to the spool folder, so that the end of the process loses none.
 type queue struct {
 	dir  string
-	held *os.File // keeps other recorders out
+	lock *os.File // keeps other recorders out
 	max  int64
 	log  *slog.Logger
 
@@ -51,6 +53,8 @@ type queue struct {
 	timeline  repo.Timeline // of the log that is recorded now
 	floor     repo.Revision // where it ends, apart from what waits
 	stored    repo.Revision // everything of it up to here is in the store
+	holding   bool          // what comes is held back
+	end       spoolEnd
 	moments   []moment
 	covered   moment
 	changed   chan struct{} // closed, and made anew, whenever anything here changes
@@ -65,9 +69,13 @@ func (q *queue) notify() {
 func (q *queue) add(s *sealed) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	s.held = q.holding
 	q.count(s, 1)
 	q.items = append(q.items, s)
-	if q.failing || q.mem > memMax {
+	if s.data == nil {
+		q.writeEnd(s.end)
+	}
+	if q.failing || q.holding || q.mem > memMax {
 		q.spill()
 	}
 	q.notify()
@@ -109,11 +117,11 @@ func (q *queue) count(s *sealed, sign int64) {
 	}
 }
 
-// head is the oldest segment as it is now; nil when there is none.
+// head is the oldest segment as it is now; nil when there is none that may be stored.
 func (q *queue) head() *sealed {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.items) == 0 {
+	if len(q.items) == 0 || q.items[0].held {
 		return nil
 	}
 	s := *q.items[0]
@@ -132,6 +140,7 @@ func (q *queue) done() (path string) {
 		q.stored = s.seg.Last
 	}
 	q.settle()
+	q.tidyEnd()
 	q.notify()
 	return s.path
 }
@@ -162,6 +171,7 @@ func (q *queue) save(s *sealed) error {
 		return err
 	}
 	s.path, s.data = path, nil
+	q.writeEnd(s.end)
 	return nil
 }
 
@@ -217,7 +227,7 @@ func (q *queue) finish(patience time.Duration) {
 	for ctx.Err() == nil {
 		changed := q.watch()
 		q.mu.Lock()
-		over := len(q.items) == 0 || q.failing
+		over := len(q.items) == 0 || q.items[0].held || q.failing
 		q.mu.Unlock()
 		if over {
 			return

@@ -116,6 +116,7 @@ type Recorder struct {
 	book   leaseBook
 	known  knowledge
 	whole  int            // bytes of a message that are read whole
+	unsure bool           // nothing shows that what is held back follows the spool
 	ended  *repo.Recorded // the mark of a timeline that was found to have ended
 	kick   chan struct{}  // the open segment has its first event
 	late   bool           // the open segment is due as soon as it ends with a whole revision
@@ -124,6 +125,7 @@ type Recorder struct {
 // knowledge is what is known of the log's end, and of the cluster when it was last seen.
 type knowledge struct {
 	located  bool
+	away     bool // located by the spool alone, and what is recorded since is held back
 	timeline repo.Timeline
 	check    fingerprint // of a revision that was recorded
 	plain    bool        // begin right behind the log's end: what is before it is gone
@@ -152,6 +154,9 @@ func New(o Options) (*Recorder, error) {
 	r := &Recorder{o: o, queue: q, prove: make(chan struct{}, 1), kick: make(chan struct{}, 1), whole: wholeMax}
 	r.tail.buf = buffer{dir: o.SpoolDir, limit: int(o.SegmentSize) + bufferSlack}
 	r.sealer = sealer{o: &r.o, queue: q}
+	if end := q.end.mark; end.Ended != "" {
+		r.ended = &end
+	}
 	r.status.set(func(s *Status) { s.State = Starting })
 	return r, nil
 }
@@ -249,8 +254,11 @@ func (r *Recorder) record(ctx context.Context) error {
 
 // once makes one connection and records until it fails.
 func (r *Recorder) once(ctx context.Context) error {
-	if err := r.queue.waitRoom(ctx, func() { r.status.set(func(s *Status) { s.State = Full }) }); err != nil {
-		return err
+	// What is held back leaves only when the store is asked, for which there must be a member.
+	if _, held, _ := r.queue.held(); held == 0 {
+		if err := r.queue.waitRoom(ctx, func() { r.status.set(func(s *Status) { s.State = Full }) }); err != nil {
+			return err
+		}
 	}
 	r.mu.Lock()
 	var err error
@@ -269,6 +277,10 @@ func (r *Recorder) once(ctx context.Context) error {
 	if err := r.locate(ctx, m); err != nil {
 		return err
 	}
+	if _, held, _ := r.queue.held(); held > 0 && r.queue.full() {
+		r.tellFull()
+		return errWaits
+	}
 	if err = r.tooFar(m); err == nil {
 		err = r.session(ctx, m)
 	}
@@ -277,6 +289,9 @@ func (r *Recorder) once(ctx context.Context) error {
 
 // errFull ends a session: what was recorded waits for the store, and there is no room for more.
 var errFull = errors.New("the spool is full")
+
+// errWaits is errFull while the store does not answer and nothing can be decided about what is held back.
+var errWaits = errors.New("the spool is full, and the store does not answer")
 
 // errAgain ends a session that is begun again at once, otherwise.
 var errAgain = errors.New("again")

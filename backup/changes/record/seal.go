@@ -36,7 +36,7 @@ func (r *Recorder) seal() error {
 	}
 	check, ok, err := r.tail.fingerprint()
 	if err == nil && ok {
-		err = r.sealer.seal(r)
+		err = r.sealer.seal(r, check)
 	}
 	if err != nil {
 		return fmt.Errorf("seal revisions %d to %d: %w", r.tail.first, r.tail.have, err)
@@ -46,7 +46,7 @@ func (r *Recorder) seal() error {
 }
 
 // seal writes the segment. What is larger than memory should be goes to the spool folder at once.
-func (z *sealer) seal(r *Recorder) error {
+func (z *sealer) seal(r *Recorder, check fingerprint) error {
 	t := &r.tail
 	now := time.Now()
 	seg := repo.Segment{Timeline: r.known.timeline, First: t.first, Last: t.have, ID: repo.NewSnapshotID(now), Encrypted: len(z.o.Recipients) > 0}
@@ -55,7 +55,8 @@ func (z *sealer) seal(r *Recorder) error {
 		ClusterID: seg.Timeline.Cluster, Timeline: seg.Timeline, First: seg.First, Last: seg.Last, Events: t.events,
 		EtcdVersion: r.known.version, Host: z.o.Host, Steward: steward(), Created: now.UTC().Round(0),
 	}
-	s := &sealed{seg: seg, since: t.since}
+	s := &sealed{seg: seg, since: t.since, end: r.recorded()}
+	s.end.Check, s.end.CheckSHA256 = check.Revision, check.SHA256
 	var err error
 	if t.length > memMax {
 		err = z.toFile(r, h, s)

@@ -51,6 +51,7 @@ func (r *Recorder) session(ctx context.Context, m *member) error {
 	r.o.Log.Info("recording", "endpoint", m.Endpoint, "version", m.Version, "from", int64(from))
 	var wg sync.WaitGroup
 	wg.Go(func() { s.pace(ctx) })
+	wg.Go(func() { s.await(ctx) })
 	wg.Go(func() { s.lookAtLeases(ctx) })
 	wg.Go(func() { s.lookAtAuth(ctx) })
 	wg.Go(func() { s.proofs(ctx) })

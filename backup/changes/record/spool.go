@@ -37,7 +37,7 @@ func openQueue(dir string, limit int64, log *slog.Logger) (*queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &queue{dir: dir, held: held, max: limit, log: log, changed: make(chan struct{})}
+	q := &queue{dir: dir, lock: held, max: limit, log: log, changed: make(chan struct{})}
 	if err := q.takeOver(); err != nil {
 		_ = held.Close()
 		return nil, err
@@ -71,8 +71,12 @@ func (q *queue) takeOver() error {
 	if err != nil {
 		return fmt.Errorf("read spool folder: %w", err)
 	}
+	q.readEnd()
 	for _, f := range files {
-		if strings.HasPrefix(f.Name(), tempPrefix) {
+		if f.Name() == spoolEndName {
+			continue
+		}
+		if strings.HasPrefix(f.Name(), tempPrefix) || strings.HasPrefix(f.Name(), "."+spoolEndName) {
 			// What a killed process was writing.
 			if err := os.Remove(filepath.Join(q.dir, f.Name())); err != nil {
 				return fmt.Errorf("clean spool folder: %w", err)
@@ -100,7 +104,7 @@ func (q *queue) takeOver() error {
 func (q *queue) close() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	defer func() { _ = q.held.Close() }()
+	defer func() { _ = q.lock.Close() }()
 	for _, s := range q.items {
 		if s.data == nil {
 			continue

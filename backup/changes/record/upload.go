@@ -120,7 +120,8 @@ func (r *Recorder) publish() {
 // mark writes repo.Recorded when there is something to say.
 func (r *Recorder) mark(ctx context.Context) {
 	r.mu.Lock()
-	located, rec := r.known.located, r.recorded()
+	// Before it is known whose history was recorded, the mark must not say what its last revision holds.
+	located, rec := r.known.located && !r.known.away, r.recorded()
 	r.mu.Unlock()
 	if !located {
 		return
