@@ -34,6 +34,9 @@ func (r *Recorder) seal() error {
 	if r.tail.halfway() {
 		r.tail.rollback()
 	}
+	if err := r.tail.lastMark(time.Now()); err != nil {
+		return err
+	}
 	check, ok, err := r.tail.fingerprint()
 	if err == nil && ok {
 		err = r.sealer.seal(r, check)

@@ -241,6 +241,14 @@ func (t *tail) timeMark(now time.Time) error {
 	return t.putMark(now)
 }
 
+// lastMark sees to it that a segment's last revision has a time, however close it follows the mark before: it may stay the newest for long.
+func (t *tail) lastMark(now time.Time) error {
+	if t.mark.Revision == t.have || now.Before(t.mark.Time) {
+		return nil
+	}
+	return t.putMark(now)
+}
+
 func (t *tail) putMark(at time.Time) error {
 	t.mark = changes.TimeMark{Revision: t.have, Time: at}
 	if _, err := t.buf.Write(changes.AppendTime(nil, t.mark)); err != nil {

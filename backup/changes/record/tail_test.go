@@ -210,8 +210,14 @@ func TestTailMarks(t *testing.T) {
 		{130, message(t, false, 15)},
 		{900, progress(t, 15)},
 		{1000, message(t, false, 16)},
+		{1010, message(t, false, 17)},
 	} {
 		if err := l.response(s.r, at(s.ms)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // the segment's last revision has a time, once
+		if err := l.lastMark(at(1020)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -230,7 +236,7 @@ func TestTailMarks(t *testing.T) {
 			got = append(got, m.Time.Sub(begin).String()+"="+m.Revision.Hex()[14:])
 		}
 	}
-	if want := "0s=0b 120ms=0d 900ms=0f 1s=10"; strings.Join(got, " ") != want {
+	if want := "0s=0b 120ms=0d 900ms=0f 1s=10 1.02s=11"; strings.Join(got, " ") != want {
 		t.Fatalf("marks %v, want %s", got, want)
 	}
 }
