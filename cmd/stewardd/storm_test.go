@@ -14,6 +14,7 @@ import (
 
 	"etcd-steward/backup"
 	"etcd-steward/backup/changes/changestest"
+	"etcd-steward/backup/changes/cover"
 	"etcd-steward/backup/dbfile"
 	"etcd-steward/backup/repo"
 	"etcd-steward/integration/lab"
@@ -90,12 +91,14 @@ func (s *storm) work(ctx context.Context, w *changestest.Workload) {
 	}
 }
 
-// compact takes away history that is in the store already: what etcd compacts before it was recorded is a gap, and rightly so.
+// compact takes away history that is in the log already: what etcd compacts before it was recorded is a gap, and rightly so. A full snapshot may
+// be far ahead of a log whose daemons were all killed.
 func (s *storm) compact() {
 	if s.away {
 		return
 	}
-	at := int64(s.held("").To) - int64(s.rng.IntN(300))
+	c := s.catalog("")
+	at := int64(cover.Windows(cover.Snapshots(c), c.Segments)[0].To) - int64(s.rng.IntN(300))
 	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Second)
 	defer cancel()
 	if _, err := s.cli.Compact(ctx, max(at, 1)); err != nil {
