@@ -1,6 +1,7 @@
 package record
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,12 +30,14 @@ const (
 type leaseBook struct {
 	granted map[clientv3.LeaseID]changes.Lease
 	listed  time.Time // when all of them were last written
+	limit   int       // how many are remembered; 0 means leasesKnown
 	denied  bool
 }
 
 // lookAtLeases keeps the notes' leases: the new ones soon after an event came with them, and all of them now and then.
 func (s *session) lookAtLeases(ctx context.Context) {
 	book := &s.r.book
+	book.limit = cmp.Or(book.limit, leasesKnown)
 	if book.granted == nil {
 		book.granted = map[clientv3.LeaseID]changes.Lease{}
 	}
@@ -69,7 +72,7 @@ func (s *session) noteLeases(ctx context.Context, all bool) error {
 	}
 	r.tail.leases = r.tail.leases[:0]
 	r.mu.Unlock()
-	asked := time.Now()
+	asked, cut := time.Now(), false
 	present := map[clientv3.LeaseID]bool{}
 	if all {
 		list, cancel := context.WithTimeout(ctx, askTimeout)
@@ -78,7 +81,8 @@ func (s *session) noteLeases(ctx context.Context, all bool) error {
 		if err != nil {
 			return fmt.Errorf("list leases: %w", err)
 		}
-		for _, l := range resp.Leases[:min(len(resp.Leases), leasesKnown)] {
+		cut = len(resp.Leases) > book.limit
+		for _, l := range resp.Leases[:min(len(resp.Leases), book.limit)] {
 			present[l.ID] = true
 			ids = append(ids, l.ID)
 		}
@@ -89,11 +93,12 @@ func (s *session) noteLeases(ctx context.Context, all bool) error {
 		}
 	}
 	found, rest, err := s.grants(ctx, ids)
-	if err != nil {
-		return err
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err != nil {
+		r.notes.addLeases(found, false, at, asked) // they are in the book, and will not be asked for again
+		return err
+	}
 	if !all || rest > 0 || time.Since(book.listed) < leasesAll {
 		r.notes.addLeases(found, false, at, asked)
 		return nil
@@ -105,19 +110,20 @@ func (s *session) noteLeases(ctx context.Context, all bool) error {
 		}
 	}
 	book.listed = asked
-	r.notes.addLeases(list, true, at, asked)
+	r.notes.addLeases(list, !cut, at, asked)
 	r.status.set(func(st *Status) { st.Leases = len(list) })
 	return nil
 }
 
-// grants asks for the TTLs of leases that are not in the book, a bounded number at a time; rest is how many are left for the next time.
+// grants asks for the TTLs of leases that are not in the book, a bounded number at a time; rest is how many are left for the next time. With an error,
+// found are those that were answered before it.
 func (s *session) grants(ctx context.Context, ids []clientv3.LeaseID) (found []changes.Lease, rest int, err error) {
 	book := &s.r.book
 	for _, id := range ids {
 		if _, ok := book.granted[id]; ok {
 			continue
 		}
-		if len(found) == leasesAsked || len(book.granted) >= leasesKnown {
+		if len(found) == leasesAsked || len(book.granted) >= book.limit {
 			rest++
 			continue
 		}
@@ -128,7 +134,7 @@ func (s *session) grants(ctx context.Context, ids []clientv3.LeaseID) (found []c
 			continue
 		}
 		if err != nil {
-			return nil, 0, fmt.Errorf("ask for lease %x: %w", int64(id), err)
+			return found, 0, fmt.Errorf("ask for lease %x: %w", int64(id), err)
 		}
 		if resp.TTL < 0 {
 			continue // gone already; its keys went with it
