@@ -116,6 +116,7 @@ type Recorder struct {
 	book   leaseBook
 	known  knowledge
 	whole  int            // bytes of a message that are read whole
+	unread int            // how often the segment that is next for the store could not be read; the uploads' own
 	unsure bool           // nothing shows that what is held back follows the spool
 	ended  *repo.Recorded // the mark of a timeline that was found to have ended
 	kick   chan struct{}  // the open segment has its first event

@@ -183,6 +183,7 @@ type log struct {
 	records  map[repo.Revision][]changestest.Record
 	from, to repo.Revision
 	leases   map[int64]changes.Lease
+	complete bool // they were called all
 	proofs   []changes.Proof
 	marks    []changes.TimeMark
 	auth     []changes.Auth
@@ -233,6 +234,7 @@ func (r *rig) readSegment(l *log, s repo.Segment) {
 			main, _ := rec.Event.Revision()
 			here[repo.Revision(main)] = append(here[repo.Revision(main)], changestest.Record{Key: string(rec.Event.Bytes()), Value: string(rec.Event.Value)})
 		case changes.KindLeases:
+			l.complete = l.complete || rec.Leases.Complete
 			for _, x := range rec.Leases.Leases {
 				l.leases[x.ID] = x
 			}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -176,19 +177,22 @@ func (s *sealed) source() (src store.Source, closer io.Closer, err error) {
 	return src, f, nil
 }
 
-// intact says whether the segment's file still is what was written; when it cannot be read, that is not known, and it is.
-func (s *sealed) intact() bool {
+// intact says whether the segment's file still is what was written; an error means that it cannot be read.
+func (s *sealed) intact() (bool, error) {
 	if s.path == "" {
-		return true
+		return true, nil
 	}
 	f, err := os.Open(s.path)
 	if err != nil {
-		return true
+		return false, fmt.Errorf("read spooled segment: %w", err)
 	}
 	defer func() { _ = f.Close() }()
 	sum := sha256.New()
 	n, err := io.Copy(sum, f)
-	return err != nil || n == s.seg.Size && [sha256.Size]byte(sum.Sum(nil)) == s.sum
+	if err != nil {
+		return false, fmt.Errorf("read spooled segment: %w", err)
+	}
+	return n == s.seg.Size && [sha256.Size]byte(sum.Sum(nil)) == s.sum, nil
 }
 
 // drop removes a segment's file, if it has one.
@@ -207,7 +211,7 @@ func (s *sealed) setAside() error {
 	if s.path == "" {
 		return nil
 	}
-	if err := os.Rename(s.path, s.path+damagedEnding); err != nil {
+	if err := os.Rename(s.path, s.path+damagedEnding); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("set a damaged segment aside: %w", err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"etcd-steward/backup/repo"
@@ -54,21 +55,28 @@ func (r *Recorder) upload(ctx context.Context) {
 func (r *Recorder) store(ctx context.Context, s *sealed) error {
 	src, closer, err := s.source()
 	if err != nil {
-		return err
+		return r.unreadable(ctx, s, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, uploadMin+time.Duration(s.seg.Size/uploadRate)*time.Second)
 	defer cancel()
 	err = errors.Join(r.o.Repo.PutSegment(ctx, s.seg, src), closer.Close())
+	intact, readErr := true, error(nil)
+	if errors.Is(err, store.Damaged) || errors.Is(err, store.SourceFailed) {
+		intact, readErr = s.intact()
+	}
 	switch {
+	case readErr != nil:
+		return r.unreadable(ctx, s, errors.Join(err, readErr))
 	case errors.Is(err, store.Exists):
 		// An earlier process stored it and ended before it could forget it; its name is random, so it is no other's.
 		err = nil
-	case errors.Is(err, store.Damaged) && !s.intact():
-		return r.setAside(s, err)
+	case !intact:
+		return r.setAside(ctx, s, err)
 	}
 	if err != nil {
 		return err
 	}
+	r.unread = 0
 	if err := drop(r.queue.done()); err != nil {
 		r.o.Log.Warn("a stored segment stays in the spool folder", "error", err)
 	}
@@ -82,15 +90,33 @@ func (r *Recorder) store(ctx context.Context, s *sealed) error {
 	return nil
 }
 
-// setAside gives up a segment whose file is not what was written to it: a gap.
-func (r *Recorder) setAside(s *sealed, why error) error {
-	if err := s.setAside(); err != nil {
+// unreadMax is how often a segment's file must not be readable, in a quarter of a minute, before it is given up.
+const unreadMax = 7
+
+// unreadable gives up a segment whose file is gone, or has not been readable for some time: nothing behind it would ever be stored.
+func (r *Recorder) unreadable(ctx context.Context, s *sealed, err error) error {
+	if r.unread++; r.unread < unreadMax && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return r.setAside(ctx, s, err)
+}
+
+// setAside gives up a segment whose file is not what was written to it: a gap. The mark says so before anything says that the log is stored beyond it.
+func (r *Recorder) setAside(ctx context.Context, s *sealed, why error) error {
+	gap := repo.RecordedGap{From: s.seg.First, To: s.seg.Last, Reason: "their segment was damaged or lost in the spool folder", Time: time.Now().UTC()}
+	mark := repo.Recorded{Timeline: s.seg.Timeline, Highest: s.seg.Last, Gaps: []repo.RecordedGap{gap}, Host: r.o.Host, Steward: steward()}
+	if err := r.o.Repo.PutRecorded(ctx, mark); err != nil {
 		return errors.Join(why, err)
 	}
+	if err := s.setAside(); err != nil {
+		// It is found again by the next process, which reports the same gap.
+		r.o.Log.Warn("a damaged segment stays in the spool folder", "error", err)
+	}
+	r.unread = 0
 	r.queue.done()
 	r.signal(Signal{
 		Kind: SignalDamaged, NeedFull: true, Timeline: s.seg.Timeline, From: s.seg.First, To: s.seg.Last, Reason: GapDamaged,
-		Text: fmt.Sprintf("revisions %d to %d are lost: their segment was damaged in the spool folder (%v)", s.seg.First, s.seg.Last, why),
+		Text: fmt.Sprintf("revisions %d to %d are lost: their segment was damaged or lost in the spool folder (%v)", s.seg.First, s.seg.Last, why),
 	})
 	return nil
 }
