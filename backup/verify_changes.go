@@ -23,12 +23,14 @@ type ChangesVerdict struct {
 	Last     repo.Revision `json:"last"`
 	Segments int           `json:"segments"`
 	Bytes    int64         `json:"bytes"`
-	// Level is how far the check went: repo.LevelBytes, repo.LevelContent, or with proofs that were compared repo.LevelProven.
-	Level string `json:"level"`
-	OK    bool   `json:"ok"`
+	// Level is how far everything that was read was checked: repo.LevelBytes, repo.LevelContent, or where hashes prove all of it repo.LevelRebuilt or
+	// repo.LevelProven. Reach is up to which revision each level goes, of what can be restored, the strongest first.
+	Level string          `json:"level"`
+	Reach []VerifiedReach `json:"reach,omitempty"`
+	OK    bool            `json:"ok"`
 	// Result is ok, bytes only or bad, as in a Verdict.
 	Result string `json:"result"`
-	// Proofs is how many hashes, of members and of later snapshots, what was rebuilt was found to have.
+	// Proofs is how many hashes, of members and of later streamed snapshots, what was rebuilt was found to have.
 	Proofs int `json:"proofs"`
 	// Ranges are the revisions that were found good, and how far.
 	Ranges   []repo.VerifiedRange `json:"ranges,omitempty"`
@@ -302,5 +304,6 @@ func (l *logCheck) mark(ctx context.Context) {
 	if err := l.o.Repo.PutVerifiedRanges(ctx, l.timeline, from, checks); err != nil {
 		l.note("the marks of verified ranges could not be written: %v", err)
 	}
+	l.reach(checks)
 	l.verdict.Ranges = repo.Strongest(l.verdict.Ranges)
 }

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -107,8 +108,14 @@ func TestVerifyChangesVersions(t *testing.T) {
 func (r *logged) true(t *testing.T) {
 	rep, v := r.deep(t)
 	// Three of the member, and the second backup's own, which the first one leads to.
-	if !rep.OK || v.Proofs != 4 || v.Level != repo.LevelProven || len(v.Findings) != 0 || v.Last != r.last {
+	if !rep.OK || v.Proofs != 4 || v.Level != repo.LevelContent || len(v.Findings) != 0 || v.Last != r.last {
 		t.Errorf("%+v", v)
+	}
+	// No hash says anything of the last revision, and the verdict does not claim it.
+	_, proofs := r.proofs(t)
+	want := fmt.Sprintf("proven to %d, rebuilt to %d, content to %d", proofs[0].Revision, r.last-1, r.last)
+	if got := v.Checked(); got != want {
+		t.Errorf("checked: %s, want %s; %+v", got, want, v.Reach)
 	}
 	marks := r.marks(t)
 	compacted := r.second.Database.CompactRevision
@@ -120,7 +127,6 @@ func (r *logged) true(t *testing.T) {
 		}
 	}
 	// What the member had compacted when it gave its second hash is known by what it led to.
-	_, proofs := r.proofs(t)
 	if m := at(marks, proofs[0].Revision+1); m.Level != repo.LevelRebuilt {
 		t.Errorf("revision %d: %+v", proofs[0].Revision+1, m)
 	}

@@ -13,21 +13,32 @@ import (
 	"etcd-steward/backup/repo"
 )
 
-// target is a hash that what is rebuilt must have: one that a member gave while the log was recorded, or that of a later snapshot.
+// target is a hash that what is rebuilt must have: one that a member gave while the log was recorded, or that of a later snapshot which etcd streamed.
 type target struct {
 	changes.Proof
 	from string // who gave it
-	own  bool   // a backup's, for which nothing needs to lead there
+	own  bool   // a manifest has it, so nothing needs to lead there
 }
 
-// targets are the hashes of the revisions that are verified, oldest first.
+// targets are the hashes of the revisions that are verified, oldest first. The hash of a snapshot that was made offline was computed from the log itself, and
+// says nothing about it: of such a one it is the member's that counts, which its manifest may have.
 func (l *logCheck) targets() []target {
 	var out []target
 	for _, p := range l.proofs {
 		out = append(out, target{Proof: p, from: fmt.Sprintf("member %016x gave at %s", p.MemberID, p.Time.UTC().Format("2006-01-02T15:04:05Z"))})
 	}
 	for _, s := range l.snaps {
-		db := l.manifests[s.ID].Database
+		m := l.manifests[s.ID]
+		if m.MadeFrom != nil {
+			if p := m.MadeFrom.Proof; p != nil {
+				out = append(out, target{
+					Proof: changes.Proof{Revision: p.Revision, CompactRevision: p.CompactRevision, Hash: p.HashKV},
+					from:  fmt.Sprintf("member %s gave at %s", p.MemberID, p.Time.UTC().Format("2006-01-02T15:04:05Z")), own: true,
+				})
+			}
+			continue
+		}
+		db := m.Database
 		p := changes.Proof{Revision: db.Revision, CompactRevision: db.CompactRevision, Hash: db.HashKV}
 		out = append(out, target{Proof: p, from: "backup " + string(s.ID) + " has", own: true})
 	}
@@ -59,7 +70,7 @@ func (l *logCheck) prove(ctx context.Context) error {
 		for n < len(todo) && todo[n].Revision <= reach {
 			n++
 		}
-		r := roll{check: l, base: base, at: base.Revision, good: base.Revision, targets: todo[:n]}
+		r := roll{check: l, base: base, at: base.Revision, good: l.trusted(base), targets: todo[:n]}
 		err := r.run(ctx)
 		todo = todo[r.done:]
 		left += r.skipped
@@ -73,9 +84,6 @@ func (l *logCheck) prove(ctx context.Context) error {
 		l.note("%s not be compared: no good backup leads there", counted(left, "recorded hash could", "recorded hashes could"))
 	case l.verdict.Proofs == 0 && floor == 0:
 		l.note("no hash is known of these revisions yet, to compare with what they lead to")
-	}
-	if l.verdict.Proofs > 0 {
-		l.verdict.Level = repo.LevelProven
 	}
 	return nil
 }
@@ -94,6 +102,19 @@ func (l *logCheck) base(below, floor repo.Revision) (best cover.Snapshot, reach 
 		reach = w.To
 	}
 	return best, reach, true
+}
+
+// trusted is the newest revision of a snapshot at which its content is etcd's word. What was made offline from segments may have their lie in it.
+func (l *logCheck) trusted(s cover.Snapshot) repo.Revision {
+	at, m := s.Revision, l.manifests[s.ID]
+	for m != nil && m.MadeFrom != nil && m.MadeFrom.Segments > 0 {
+		at = m.MadeFrom.Revision
+		if p := m.MadeFrom.Proof; p != nil {
+			return max(at, p.Revision)
+		}
+		m = l.manifests[m.MadeFrom.Snapshot]
+	}
+	return at
 }
 
 // blame turns a roll's error into a finding where it is one. What was blamed is not used again, so that the next attempt takes another way.

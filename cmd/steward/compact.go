@@ -99,14 +99,22 @@ func compactText(w io.Writer, out *backup.Compacted) error {
 		return err
 	}
 	_, err := fmt.Fprintf(w, "%s  revision %d, %s keys, %s stored as %s, made in %s from %s; %s\n", m.ID, m.Database.Revision, term.Count(m.Database.Keys),
-		term.Bytes(m.Database.Size), term.Bytes(m.Object.Size), term.Seconds(m.MadeFrom.Seconds), source, provenBy(m.MadeFrom.Proof))
+		term.Bytes(m.Database.Size), term.Bytes(m.Object.Size), term.Seconds(m.MadeFrom.Seconds), source, provenBy(m.MadeFrom.Proof, m.Database.Revision))
 	return err
 }
 
-// provenBy says how far a member of the cluster has confirmed what a snapshot holds.
-func provenBy(p *repo.MemberProof) string {
-	if p == nil {
-		return "proven from its own bytes: the change log holds no member's hash to compare with"
+// provenBy says how far a member of the cluster has confirmed what a snapshot of a revision holds.
+func provenBy(p *repo.MemberProof, rev repo.Revision) string {
+	switch {
+	case p == nil:
+		return "proven by checksums only: the change log holds no member's hash to compare with"
+	case p.Revision < rev:
+		behind := fmt.Sprintf("revisions %d to %d are", p.Revision+1, rev)
+		if p.Revision+1 == rev {
+			behind = fmt.Sprintf("revision %d is", rev)
+		}
+		return fmt.Sprintf("proven to revision %d, where it has the hash that member %s gave at %s; %s behind it: proven by checksums only",
+			p.Revision, p.MemberID, p.Time.Format(time.RFC3339), behind)
 	}
 	return fmt.Sprintf("proven: at revision %d it has the hash that member %s gave at %s", p.Revision, p.MemberID, p.Time.Format(time.RFC3339))
 }

@@ -86,20 +86,7 @@ func verifiedReach(m backup.MomentWindow, now time.Time) string {
 	if !failed.IsZero() {
 		return fmt.Sprintf("FAILED %s ago", term.Age(now.Sub(failed)))
 	}
-	return strings.Join(append(reachWords(m.Reach, m.To), term.Age(now.Sub(at))+" ago"), ", ")
-}
-
-// reachWords are how far each level goes, of a log that goes to `to`.
-func reachWords(reach []backup.VerifiedReach, to repo.Revision) []string {
-	var words []string
-	for _, r := range reach {
-		if r.To == to {
-			words = append(words, r.Level)
-		} else {
-			words = append(words, fmt.Sprintf("%s to %d", r.Level, r.To))
-		}
-	}
-	return words
+	return strings.Join(append(backup.ReachWords(m.Reach, m.To), term.Age(now.Sub(at))+" ago"), ", ")
 }
 
 func gapRow(g backup.MomentGap, timelines int) []string {

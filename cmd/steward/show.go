@@ -74,7 +74,7 @@ func describe(d *backup.Description, now time.Time) []term.Field {
 		{Name: "etcd", Value: src.EtcdVersion},
 		{Name: "Taken by", Value: fmt.Sprintf("steward %s on %s", src.Steward, src.Host)},
 		{Name: "Made from", Value: madeFrom(m.MadeFrom)},
-		{Name: "Proof", Value: madeProof(m.MadeFrom)},
+		{Name: "Proof", Value: madeProof(m)},
 		{Name: "Stored", Value: fmt.Sprintf("%s (%d bytes) in %d blocks", term.Bytes(m.Object.Size), m.Object.Size, len(m.Object.Blocks))},
 		{Name: "Object", Value: d.Data.Store + "/" + m.Object.Key},
 		{Name: "Object SHA-256", Value: m.Object.SHA256.String()},
@@ -101,7 +101,7 @@ func follows(f *backup.Follows) []term.Field {
 		return nil
 	}
 	verified := "never verified"
-	if words := reachWords(f.Reach, f.To); len(words) > 0 {
+	if words := backup.ReachWords(f.Reach, f.To); len(words) > 0 {
 		verified = "verified: " + strings.Join(words, ", ")
 	}
 	return []term.Field{{Name: "Change log", Value: fmt.Sprintf("leads on to revision %d in %s (%s), %s", f.To, term.Counted(f.Segments, "segment", "segments"), term.Bytes(f.Bytes), verified)}}
@@ -130,11 +130,11 @@ func madeFrom(f *repo.MadeFrom) string {
 		f.Snapshot, f.Revision, f.Segments, term.Time(f.Made), f.Steward, f.Host, term.Seconds(f.Seconds))
 }
 
-func madeProof(f *repo.MadeFrom) string {
-	if f == nil {
+func madeProof(m *repo.Manifest) string {
+	if m.MadeFrom == nil {
 		return ""
 	}
-	return provenBy(f.Proof)
+	return provenBy(m.MadeFrom.Proof, m.Database.Revision)
 }
 
 func authentication(db repo.Database) string {

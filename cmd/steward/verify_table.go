@@ -30,7 +30,7 @@ func verifyTable(w io.Writer, rep *backup.Report, now time.Time) error {
 			proofs = fmt.Sprint(v.Proofs)
 		}
 		rows = append(rows, []string{
-			"changes " + v.Timeline.String(), "", fmt.Sprintf("%d-%d", v.First, v.Last), v.Level, resultWord(v.Result), term.Bytes(v.Bytes), term.Seconds(v.Seconds), "", proofs,
+			"changes " + v.Timeline.String(), "", fmt.Sprintf("%d-%d", v.First, v.Last), v.Checked(), resultWord(v.Result), term.Bytes(v.Bytes), term.Seconds(v.Seconds), "", proofs,
 		})
 		for _, f := range v.Findings {
 			what := f.Key

@@ -166,7 +166,7 @@ func (c *cluster) verify(ctx context.Context, boot backup.Boot) error {
 			"seconds", v.Seconds, "restore_seconds", v.RestoreSeconds, "note", v.Note)
 	}
 	for _, v := range rep.Changes {
-		c.log.Info("verified", "job", "verify", "changes", v.Timeline, "from", v.First, "to", v.Last, "level", v.Level, "ok", v.OK, "segments", v.Segments,
+		c.log.Info("verified", "job", "verify", "changes", v.Timeline, "from", v.First, "to", v.Last, "level", v.Level, "checked", v.Checked(), "ok", v.OK, "segments", v.Segments,
 			"bytes", v.Bytes, "hashes_equal", v.Proofs, "findings", len(v.Findings), "notes", len(v.Notes), "seconds", v.Seconds)
 	}
 	if !rep.OK {
