@@ -37,7 +37,7 @@ func (c *cluster) jobs() []job {
 	}
 	var due []job
 	for _, j := range []job{
-		{name: "snapshot", schedule: at.Snapshot, retries: c.cfg.Snapshot.Retries, limit: snapshotLimit, done: c.since, run: c.snapshot, demands: c.state.demands, met: c.met, first: c.waitsFor()},
+		{name: "snapshot", schedule: at.Snapshot, retries: c.cfg.Snapshot.Retries, limit: snapshotLimit, done: c.streamedSince, run: c.snapshot, demands: c.state.demands, met: c.met, first: c.waitsFor()},
 		{name: "compact", schedule: at.Compact, retries: otherRetries, limit: verifyLimit, run: c.compact},
 		{name: "prune", schedule: at.Prune, retries: otherRetries, limit: pruneLimit, run: c.prune},
 		{name: check, schedule: at.Verify, retries: otherRetries, limit: verifyLimit, run: func(ctx context.Context) error { return c.verify(ctx, nil) }},

@@ -111,6 +111,16 @@ func newestNow(backups []repo.Entry) repo.Entry {
 
 // since says whether the repository holds a complete backup that was begun at t or later, by anybody.
 func (c *cluster) since(ctx context.Context, t time.Time) (bool, error) {
+	return c.anySince(ctx, t, func(repo.Entry) bool { return true })
+}
+
+// streamedSince is since of backups that came from etcd. One that was made offline is dated by its content, has an older one's users, and says nothing of
+// whether etcd can be backed up, so it takes no tick of the schedule.
+func (c *cluster) streamedSince(ctx context.Context, t time.Time) (bool, error) {
+	return c.anySince(ctx, t, c.streamed(ctx))
+}
+
+func (c *cluster) anySince(ctx context.Context, t time.Time, counts func(repo.Entry) bool) (bool, error) {
 	catalog, err := c.repo.Catalog(ctx)
 	if err != nil {
 		return false, err
@@ -118,7 +128,7 @@ func (c *cluster) since(ctx context.Context, t time.Time) (bool, error) {
 	from, until := t.Truncate(time.Millisecond), wallNow().Add(skewMax) // IDs carry milliseconds
 	return slices.ContainsFunc(catalog.Backups(), func(e repo.Entry) bool {
 		at := e.ID.Time()
-		return !at.Before(from) && !at.After(until)
+		return !at.Before(from) && !at.After(until) && counts(e)
 	}), nil
 }
 
