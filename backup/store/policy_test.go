@@ -38,13 +38,17 @@ func policies(t *testing.T, bucket string) map[string]map[string]any {
 	return found
 }
 
-// roles starts a server whose bucket gives three accounts exactly what docs/SECURITY.md says. Secrets are the account names, twice.
-func roles(t *testing.T) *lab.S3 {
+// roles starts a server whose bucket gives accounts exactly what docs/SECURITY.md says: those named, or else three. Secrets are the account names, twice. All at once
+// are more than versitygw keeps in one policy.
+func roles(t *testing.T, names ...string) *lab.S3 {
 	t.Helper()
 	s3 := lab.StartS3(t, lab.S3Options{Accounts: true, ObjectLock: true})
 	documented := policies(t, s3.Bucket)
+	if len(names) == 0 {
+		names = []string{"backup", "janitor", "restore"}
+	}
 	var all []any
-	for _, role := range []string{"backup", "janitor", "restore"} {
+	for _, role := range names {
 		s3.CreateUser(role, role+role)
 		statements, ok := documented[role]["Statement"].([]any)
 		if !ok {
@@ -82,13 +86,14 @@ const (
 	dataKey  = timeline + "snapshots/2026-11/000000000000002a-01J0000000000000000000000A.db.zst.age"
 	manifest = timeline + "snapshots/2026-11/000000000000002a-01J0000000000000000000000A.json"
 	segment  = timeline + "changes/2026-11-21/000000000000002b-000000000000002f-01J0000000000000000000000B.chg.zst.age"
-	looseKey = timeline + "snapshots/2026-11/0000000000000030-01J0000000000000000000000C.db.zst.age" // not locked
+	looseSeg = timeline + "changes/2026-11-18/0000000000000021-0000000000000029-01J0000000000000000000000E.chg.zst.age" // not locked
+	looseKey = timeline + "snapshots/2026-11/0000000000000030-01J0000000000000000000000C.db.zst.age"                    // not locked
 	plan     = "main/plans/prune-01J0000000000000000000000D.json"
 	probeIn  = "main/coordination/probe"
 )
 
 var layout = []string{
-	dataKey, manifest, segment, looseKey, "main/repository.json", "main/successors/0000000000000def.json", plan,
+	dataKey, manifest, segment, looseKey, looseSeg, "main/repository.json", "main/successors/0000000000000def.json", plan,
 	"main/coordination/snapshot.json", "main/coordination/verified/01J0000000000000000000000A.json", "other/repository.json",
 }
 
@@ -193,7 +198,7 @@ func TestPolicyBackup(t *testing.T) {
 	s3 := roles(t)
 	fillAsRoot(t, s3)
 	expect(t, s3, "backup", map[string]string{
-		dataKey: "c", looseKey: "c", segment: "c", manifest: "rcl", "main/repository.json": "r", "main/successors/0000000000000def.json": "r",
+		dataKey: "c", looseKey: "c", segment: "c", looseSeg: "c", manifest: "rcl", "main/repository.json": "r", "main/successors/0000000000000def.json": "r",
 		"main/coordination/snapshot.json": "rc", "main/coordination/verified/01J0000000000000000000000A.json": "rc",
 	})
 	s := as(t, s3, "backup")
@@ -268,15 +273,17 @@ func TestPolicyJanitor(t *testing.T) {
 	s3 := roles(t)
 	fillAsRoot(t, s3)
 	expect(t, s3, "janitor", map[string]string{
-		dataKey: "l", segment: "l", manifest: "rl", looseKey: "d", "main/repository.json": "r", "main/successors/0000000000000def.json": "r",
+		dataKey: "l", segment: "l", manifest: "rl", looseKey: "d", looseSeg: "d", "main/repository.json": "r", "main/successors/0000000000000def.json": "r",
 		plan: "rc", "main/coordination/snapshot.json": "rc", "main/coordination/verified/01J0000000000000000000000A.json": "rcd",
 	})
 	// What it deleted is hidden, not gone.
-	if all, markers := s3.Versions("lab/" + looseKey); len(all) != 1 || len(markers) != 1 {
-		t.Errorf("got the versions %v and markers %v, want the object below a marker", all, markers)
+	for _, key := range []string{looseKey, looseSeg} {
+		if all, markers := s3.Versions("lab/" + key); len(all) != 1 || len(markers) != 1 {
+			t.Errorf("%s: got the versions %v and markers %v, want the object below a marker", key, all, markers)
+		}
+		_, err := open(t, s3.StoreConfig()).Head(t.Context(), key)
+		wantKind(t, err, store.NotFound)
 	}
-	_, err := open(t, s3.StoreConfig()).Head(t.Context(), looseKey)
-	wantKind(t, err, store.NotFound)
 	// What is locked is neither.
 	if all, markers := s3.Versions("lab/" + dataKey); len(all) != 1 || len(markers) != 0 {
 		t.Errorf("got the versions %v and markers %v, want the locked object alone", all, markers)
@@ -303,6 +310,21 @@ func TestPolicyRestore(t *testing.T) {
 	if info, err := as(t, s3, "restore").Head(t.Context(), dataKey); err != nil || info.RetainUntil.IsZero() {
 		t.Errorf("Head: got %+v, %v, want its lock", info, err)
 	}
+}
+
+// TestPolicyCompact: who compacts reads everything and puts snapshots; segments it neither writes nor deletes.
+func TestPolicyCompact(t *testing.T) {
+	t.Parallel()
+	s3 := roles(t, "compact")
+	fillAsRoot(t, s3)
+	rights := map[string]string{}
+	for _, key := range layout {
+		if strings.HasPrefix(key, "main/") {
+			rights[key] = "r"
+		}
+	}
+	rights[dataKey], rights[manifest], rights[looseKey], rights[segment] = "rcl", "rcl", "rc", "rl"
+	expect(t, s3, "compact", rights)
 }
 
 // TestPolicyImmutable: the statement for AWS is a valid document; a server that does not know its conditions must refuse it, not ignore it.
