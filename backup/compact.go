@@ -92,6 +92,7 @@ func Compact(ctx context.Context, o CompactOptions) (*Compacted, error) {
 		out.Notes = append(out.Notes, fmt.Sprintf("the new snapshot is of timeline %s, not of the current %s", l.Timeline, l.Current))
 	}
 	if err := l.needIdentity(o.Identities); err != nil || o.DryRun {
+		out.Notes = append(out.Notes, l.Notes...)
 		return out, err
 	}
 	c := compaction{CompactOptions: o, located: l, recorded: recorded, begun: begun}
@@ -99,6 +100,7 @@ func Compact(ctx context.Context, o CompactOptions) (*Compacted, error) {
 	if err != nil {
 		return nil, err
 	}
+	out.Segments, out.Stored, out.Notes = len(l.Segments), l.Stored(), append(out.Notes, l.Notes...)
 	return out, nil
 }
 

@@ -73,6 +73,7 @@ func Export(ctx context.Context, o ExportOptions) (*Exported, error) {
 	if out.Rebuilt, err = o.make(ctx, l, s); err != nil {
 		return nil, err
 	}
+	out.Point = l.Resolved() // with what was found on the way
 	if out.Bytes, err = s.f.Seek(0, io.SeekEnd); err != nil {
 		return nil, fmt.Errorf("read the scratch file: %w", err)
 	}

@@ -94,12 +94,16 @@ func (l *Located) Materialise(ctx context.Context, r *repo.Repo, o MaterialiseOp
 }
 
 // Forward brings the db file of l.Snapshot, which is at o.Path, to the point's revision, and syncs it when it has changed anything. After an error the file is of no use.
+// A segment that cannot be read is passed over where others hold its revisions, which l.Notes and l.Segments say afterwards.
 func (l *Located) Forward(ctx context.Context, r *repo.Repo, o MaterialiseOptions) (*rebuild.Result, error) {
 	base := l.Snapshot.Database
 	if !l.Rebuilt() {
 		res := &rebuild.Result{Revision: base.Revision, CompactRevision: base.CompactRevision, Snapshot: base.Revision, Leases: base.Leases}
 		res.When.By = l.At
 		return res, nil
+	}
+	if err := l.settle(ctx, r, o.Identities); err != nil {
+		return nil, l.which(ctx, r, o, err)
 	}
 	total := max(segmentBytes(l.Segments), 1)
 	o.Progress.report("rebuild", 0, total)
@@ -113,7 +117,7 @@ func (l *Located) Forward(ctx context.Context, r *repo.Repo, o MaterialiseOption
 		return nil, fail.Hint(err, "the change log makes the database larger: make room in "+filepath.Dir(o.Path)+", or name another place")
 	}
 	if err != nil {
-		return nil, wantingSegment(ctx, err)
+		return nil, l.around(wantingSegment(ctx, err))
 	}
 	o.Progress.report("rebuild", total, total)
 	return &res, nil

@@ -57,6 +57,12 @@ type Located struct {
 	Unreadable map[repo.SnapshotID]error
 	// Current is the timeline that goes on now, when the point is of another one; else zero.
 	Current repo.Timeline
+	// Notes are what a person should know of the way to it; more come when it is read.
+	Notes []string
+
+	segments []repo.Segment   // all of the timeline that may be used
+	snaps    []cover.Snapshot // and all its snapshots
+	settled  bool
 }
 
 // Resolved is what a person or a script is told of a restore point: what was meant came to this.
@@ -74,13 +80,15 @@ type Resolved struct {
 	// Segments is how many are applied; the snapshot is newer than Revision, or Revision itself, when there are none.
 	Segments    int   `json:"segments"`
 	StoredBytes int64 `json:"stored_bytes"`
+	// Notes are what a person should know of the way to it.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Resolved sums the point up.
 func (l *Located) Resolved() Resolved {
 	return Resolved{
 		Timeline: l.Timeline, Revision: l.Revision, At: l.At, Moment: l.Moment, Snapshot: l.Snapshot.ID, SnapshotRevision: l.Snapshot.Database.Revision,
-		Current: l.Current, Segments: len(l.Segments), StoredBytes: l.Stored(),
+		Current: l.Current, Segments: len(l.Segments), StoredBytes: l.Stored(), Notes: slices.Clone(l.Notes),
 	}
 }
 
@@ -179,6 +187,7 @@ type locator struct {
 	snaps     []cover.Snapshot // those whose manifests could be read, of the timelines in question
 	windows   []cover.Window
 	recorded  []repo.Recorded
+	notes     []string
 }
 
 // byID is a snapshot, alone or as the base of one revision.
@@ -320,6 +329,7 @@ const behindMax = 2
 func (l *locator) located(p cover.Plan) *Located {
 	out := &Located{
 		Timeline: p.Timeline, Revision: p.Revision, Snapshot: l.manifests[p.Snapshot.ID], Segments: p.Segments, Unreadable: l.bad,
+		Notes: l.notes, snaps: l.snaps, segments: l.catalog.SegmentsOf(p.Timeline),
 	}
 	if w, ok := lastWindow(l.windows, p.Timeline); ok {
 		out.Top = w.To
@@ -328,7 +338,7 @@ func (l *locator) located(p cover.Plan) *Located {
 		out.At = seenAt(out.Snapshot)
 		return out
 	}
-	for _, s := range l.catalog.SegmentsOf(p.Timeline) {
+	for _, s := range out.segments {
 		if s.First > p.Revision && len(out.Behind) < behindMax {
 			out.Behind = append(out.Behind, s)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -118,11 +119,34 @@ func (l *locator) segmentMarks(ctx context.Context) ([]cover.Mark, error) {
 	if err := needIdentity(near, len(l.Identities) > 0); err != nil {
 		return nil, err
 	}
-	marks, err := rebuild.Marks(ctx, rebuild.FromRepo(l.repo, near, l.Identities))
-	if err != nil {
-		return nil, wantingSegment(ctx, err)
+	var all []cover.Mark
+	for _, s := range near {
+		marks, err := rebuild.Marks(ctx, rebuild.FromRepo(l.repo, []repo.Segment{s}, l.Identities))
+		if _, about := aboutObject(ctx, err); about && l.spare(s) {
+			l.notes = append(l.notes, fmt.Sprintf("segment %s cannot be read (%v); what can be reached does not need it", s.Key, err))
+			return l.segmentMarks(ctx) // others are near now
+		}
+		if err != nil {
+			return nil, wantingSegment(ctx, err)
+		}
+		all = append(all, marks...)
 	}
-	return marks, nil
+	return all, nil
+}
+
+// spare leaves a segment out of the search if all that can be reached with it is reached without it as well.
+func (l *locator) spare(bad repo.Segment) bool {
+	c := *l.catalog
+	c.Segments = slices.DeleteFunc(slices.Clone(c.Segments), func(s repo.Segment) bool { return s.Key == bad.Key })
+	rest := cover.Windows(l.snaps, c.Segments)
+	for _, w := range l.windows {
+		from, to := max(w.From, bad.First), min(w.To, bad.Last)
+		if w.Timeline == bad.Timeline && from <= to && !slices.ContainsFunc(rest, func(o cover.Window) bool { return o.Timeline == w.Timeline && o.From <= from && to <= o.To }) {
+			return false
+		}
+	}
+	l.catalog, l.windows = &c, rest
+	return true
 }
 
 func needIdentity(segs []repo.Segment, have bool) error {

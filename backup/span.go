@@ -24,6 +24,32 @@ type Span struct {
 	// Snapshot is nil when the segments alone hold the span.
 	Snapshot *repo.Manifest `json:"-"`
 	Segments []repo.Segment `json:"-"`
+
+	all []repo.Segment // of the timeline
+}
+
+// settle reads what overlaps in the span, as Located.settle does.
+func (s *Span) settle(ctx context.Context, o ViewOptions) error {
+	if len(s.Segments) == 0 {
+		return nil
+	}
+	before := cover.Snapshot{Entry: repo.Entry{Timeline: s.Timeline, Revision: s.First - 1}, Compact: cover.Unknown}
+	if s.Snapshot != nil {
+		before.Revision = s.Snapshot.Database.Revision
+	}
+	c := segmentChoice{
+		repo: o.Repo, identities: o.Identities, base: s.Segments[0].First - 1, target: s.Last, all: s.all, chosen: s.Segments,
+		choose: func(rest []repo.Segment) ([]repo.Segment, bool) {
+			p, err := cover.Cover([]cover.Snapshot{before}, rest, s.Timeline, s.Last)
+			return p.Segments, err == nil
+		},
+	}
+	if err := c.settle(ctx); err != nil {
+		return err
+	}
+	s.all, s.Segments = c.all, c.chosen
+	o.tell(c.notes)
+	return nil
 }
 
 // Stored is how many bytes are downloaded for it.
@@ -76,7 +102,7 @@ func LocateSpan(ctx context.Context, r *repo.Repo, since, until Point, o LocateO
 	if err != nil {
 		return nil, err
 	}
-	s.Current = end.Current
+	s.Current, s.all = end.Current, end.segments
 	return s, nil
 }
 

@@ -23,6 +23,16 @@ type ViewOptions struct {
 	// Scratch is the folder in which the snapshot lies meanwhile.
 	Scratch  string
 	Progress Progress
+	// Note is told what a person should know of what is read; nil tells nobody.
+	Note func(string)
+}
+
+func (o *ViewOptions) tell(notes []string) {
+	for _, n := range notes {
+		if o.Note != nil {
+			o.Note(n)
+		}
+	}
 }
 
 // View is a snapshot and segments behind it, opened to be looked at: nothing is restored. The snapshot lies decrypted in a file that has no name any
@@ -71,14 +81,19 @@ func checkEnd(m *repo.Manifest, f *os.File) error {
 // Get gives the keys of a range as they were at a restore point that begins with the view's snapshot, in order of the keys. A KeyValue is
 // valid until the next one. The iteration ends after an error.
 func (v *View) Get(ctx context.Context, l *Located, r keys.Range) iter.Seq2[changes.KeyValue, error] {
-	p := keys.Point{
-		File: v.file, Segments: rebuild.FromRepo(v.options.Repo, l.Segments, v.options.Identities), Revision: l.Revision, Timeline: l.Timeline,
-	}
 	return func(yield func(changes.KeyValue, error) bool) {
-		if err := l.needIdentity(v.options.Identities); err != nil {
+		o := v.options
+		err := l.needIdentity(o.Identities)
+		told := len(l.Notes)
+		if err == nil {
+			err = l.settle(ctx, o.Repo, o.Identities)
+		}
+		if err != nil {
 			yield(changes.KeyValue{}, err)
 			return
 		}
+		o.tell(l.Notes[told:])
+		p := keys.Point{File: v.file, Segments: rebuild.FromRepo(o.Repo, l.Segments, o.Identities), Revision: l.Revision, Timeline: l.Timeline}
 		for kv, err := range keys.Get(ctx, p, r) {
 			if !yield(kv, wantingSegment(ctx, err)) {
 				return
@@ -106,6 +121,9 @@ var errStopped = errors.New("stopped")
 
 func (s *Span) history(ctx context.Context, r keys.Range, o ViewOptions, yield func(keys.Change, error) bool) (err error) {
 	if err := needIdentity(s.Segments, len(o.Identities) > 0); err != nil {
+		return err
+	}
+	if err := s.settle(ctx, o); err != nil {
 		return err
 	}
 	h := keys.HistoryOptions{First: s.First, Last: s.Last, Timeline: s.Timeline, Segments: rebuild.FromRepo(o.Repo, s.Segments, o.Identities)}

@@ -48,6 +48,7 @@ func (p *Plan) notePoint(l *backup.Located) {
 		p.Notes = append(p.Notes, fmt.Sprintf("snapshot %s is %d revisions newer than the restore point, and so are its users, roles and rights; --id ID --to-revision %d begins with an older snapshot",
 			l.Snapshot.ID, d.Revision-l.Revision, l.Revision))
 	}
+	p.Notes = append(p.Notes, l.Notes...)
 	for id, err := range l.Unreadable {
 		p.Notes = append(p.Notes, fmt.Sprintf("the manifest of backup %s cannot be read, so it was not considered: %v", id, err))
 	}

@@ -101,6 +101,9 @@ func (c *call) noteRebuilt(p backup.Resolved, r *backup.Rebuilt) {
 	if doubt := p.Doubt(); doubt != "" {
 		c.note("%s", doubt)
 	}
+	for _, n := range p.Notes {
+		c.note("%s", n)
+	}
 	if r == nil {
 		return
 	}

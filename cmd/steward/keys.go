@@ -84,7 +84,7 @@ func (c *call) limit() (int, error) {
 
 // viewOptions opens the repository for a look.
 func (c *call) viewOptions() (backup.ViewOptions, error) {
-	var o backup.ViewOptions
+	o := backup.ViewOptions{Note: func(n string) { c.note("%s", n) }}
 	cfg, err := c.config()
 	if err != nil {
 		return o, err
@@ -104,6 +104,9 @@ func (c *call) told(what string, p backup.Resolved) {
 	c.note("%s%s", what, p)
 	if doubt := p.Doubt(); doubt != "" {
 		c.note("%s", doubt)
+	}
+	for _, n := range p.Notes {
+		c.note("%s", n)
 	}
 }
 
