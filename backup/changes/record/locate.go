@@ -88,7 +88,9 @@ func (r *Recorder) find(ctx context.Context, m *member, c *repo.Catalog, t repo.
 	segs := append(slices.Clone(waiting), c.SegmentsOf(t)...)
 	have := r.snapshotted(ctx, c, t, &rec)
 	if len(segs) > 0 {
-		have = lastOf(segs)
+		if have, err = r.behindGap(ctx, m, t, lastOf(segs), rec); err != nil {
+			return err
+		}
 	}
 	if have == 0 {
 		return r.begin(ctx, t, m)
@@ -117,6 +119,30 @@ func (r *Recorder) find(ctx context.Context, m *member, c *repo.Catalog, t repo.
 		return errors.New(why) // locate again, on the next timeline
 	}
 	return nil
+}
+
+// behindGap is where a log goes on that ends before a gap which was noted, when etcd can no longer give what it lacks; else it ends where it did, and the gap is
+// filled.
+func (r *Recorder) behindGap(ctx context.Context, m *member, t repo.Timeline, have repo.Revision, rec repo.Recorded) (repo.Revision, error) {
+	to := have
+	gaps := append(slices.Clone(rec.Gaps), r.unreported(t)...)
+	slices.SortFunc(gaps, func(a, b repo.RecordedGap) int { return cmp.Compare(a.From, b.From) })
+	for _, g := range gaps {
+		if g.From <= to+1 && g.To > to {
+			to = g.To
+		}
+	}
+	if to == have || m.rev < to {
+		return have, nil
+	}
+	if m.rev-have > r.o.CatchUpMax {
+		return to, nil
+	}
+	held, err := m.holds(ctx, have+1)
+	if err != nil || held {
+		return have, err
+	}
+	return to, nil
 }
 
 // lastOf is the last revision that segments hold; 0 when there are none.

@@ -141,6 +141,36 @@ func TestCompactedMeanwhile(t *testing.T) {
 	}
 }
 
+// TestGapIsNotWidened: a recorder that begins when a gap is noted, with no segment behind it yet, goes on behind the gap.
+func TestGapIsNotWidened(t *testing.T) {
+	r := newRig(t, lab.EtcdOptions{})
+	o := r.options()
+	run := r.start(o)
+	run.has(SignalFirst)
+	run.waitStored(r.put(10))
+	_ = run.stop()
+	lost := r.put(30)
+	if _, err := r.cli.Compact(t.Context(), lost-5); err != nil {
+		t.Fatal(err)
+	}
+	run = r.start(o)
+	gap := run.has(SignalGap)
+	_ = run.stop()
+	r.put(5)
+	run = r.start(o)
+	if s := run.has(SignalFirst); !s.NeedFull || s.To != gap.To {
+		t.Fatalf("got %+v, want a full snapshot of %d or later", s, gap.To)
+	}
+	last := r.put(5)
+	run.waitStored(last)
+	_ = run.stop()
+	rec, _, err := r.repo.Recorded(t.Context(), run.timeline())
+	if err != nil || run.got(SignalGap) != 0 || len(rec.Gaps) != 1 || rec.Gaps[0].From != gap.From || rec.Gaps[0].To != gap.To {
+		t.Fatalf("%d gaps, the mark says %+v (%v)", run.got(SignalGap), rec, err)
+	}
+	r.mustEqual(r.segmentsFrom(run.timeline(), gap.To+1), int64(gap.To)+1, last)
+}
+
 // TestCompactedAtTheEnd: a compaction that took no more than what was recorded is no gap, but what cannot be compared is said.
 func TestCompactedAtTheEnd(t *testing.T) {
 	r := newRig(t, lab.EtcdOptions{})
