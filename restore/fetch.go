@@ -1,12 +1,14 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"etcd-steward/backup"
@@ -47,7 +49,61 @@ func (p *Plan) fetch(ctx context.Context) (sum repo.SHA256, err error) {
 }
 
 // damagedHint is for a backup whose bytes are not what they were.
-const damagedHint = "restore another backup (`steward backup list`), or this one from a copy of the repository"
+const damagedHint = "restore this one from a copy of the repository, or another backup (`steward backup list`): what came after an older one is lost then"
+
+// othersMax is how many other snapshots are tried: of those that can be read, the nearest older one leads there if any does.
+const othersMax = 10
+
+// damaged gives damage of the point's snapshot its exit code, and the hint that loses nothing where there is one: another snapshot that leads to the same revision.
+func (p *Plan) damaged(ctx context.Context, l *backup.Located, err error) error {
+	err = wanting(err, damagedHint)
+	if fail.ExitCode(err) != fail.Wanting || fail.HintOf(err) != damagedHint || l == nil {
+		return err
+	}
+	id, ok := p.otherWay(ctx, l)
+	if !ok {
+		return err
+	}
+	flags := fmt.Sprintf("--id %s --to-revision %d", id, l.Revision)
+	return fail.New(fail.Wanting, err, fmt.Sprintf("the same command with %s (and no other restore point) comes to the same revision from another snapshot, "+
+		"whose users and alarms it has; --id alone would lose what was recorded after it", flags))
+}
+
+// otherWay is another snapshot that leads to the point, by names and manifests: the nearest older one, else a newer one whose history reaches back. One that a verification
+// found bad is none.
+func (p *Plan) otherWay(ctx context.Context, l *backup.Located) (repo.SnapshotID, bool) {
+	r := p.options.Repo
+	c, err := r.Catalog(ctx)
+	if err != nil {
+		return "", false
+	}
+	var others []repo.Entry
+	for _, e := range c.Backups() {
+		if e.Timeline == l.Timeline && e.ID != l.Snapshot.ID {
+			others = append(others, e)
+		}
+	}
+	slices.SortFunc(others, func(a, b repo.Entry) int {
+		switch older := a.Revision <= l.Revision; {
+		case older && b.Revision > l.Revision:
+			return -1
+		case !older && b.Revision <= l.Revision:
+			return 1
+		case older:
+			return cmp.Or(cmp.Compare(b.Revision, a.Revision), cmp.Compare(b.ID, a.ID))
+		}
+		return cmp.Compare(a.Revision, b.Revision)
+	})
+	for _, e := range others[:min(len(others), othersMax)] {
+		if v, known, err := r.Verification(ctx, e.ID); err == nil && known && !v.OK {
+			continue
+		}
+		if _, err := backup.Locate(ctx, r, backup.Point{ID: e.ID, Revision: l.Revision}, backup.LocateOptions{Catalog: c}); err == nil {
+			return e.ID, true
+		}
+	}
+	return "", false
+}
 
 // wanting gives damage that was found its exit code and a hint. Other errors stay as they are.
 func wanting(err error, hint string) error {
@@ -73,14 +129,15 @@ func (p *Plan) fetchBackup(ctx context.Context, f *os.File) (sum repo.SHA256, er
 		Progress: func(done int64) { o.progress("fetch", done, m.Object.Size) },
 	})
 	if err != nil {
-		return sum, fmt.Errorf("fetch backup %s: %w", m.ID, wanting(err, damagedHint))
+		return sum, p.damaged(ctx, p.point, fmt.Errorf("fetch backup %s: %w", m.ID, err))
 	}
 	// The blocks' hashes cover every byte of the content; that etcd's own hash stands behind it says that it is the content which was proven.
 	if _, err := f.ReadAt(sum[:], m.Database.Size); err != nil {
 		return sum, err
 	}
 	if sum != m.Database.SHA256 {
-		return sum, fail.New(fail.Wanting, fmt.Errorf("fetch backup %s: it ends with the SHA-256 %s, its manifest says %s", m.ID, sum, m.Database.SHA256), damagedHint)
+		err := fmt.Errorf("fetch backup %s: it ends with the SHA-256 %s, its manifest says %s", m.ID, sum, m.Database.SHA256)
+		return sum, p.damaged(ctx, p.point, fail.New(fail.Wanting, err, damagedHint))
 	}
 	return sum, nil
 }

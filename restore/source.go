@@ -33,7 +33,7 @@ func (p *Plan) lookAtSource(ctx context.Context) (subject, error) {
 		return subject{}, err
 	}
 	if err := p.tryIdentities(ctx, m); err != nil {
-		return subject{}, err
+		return subject{}, p.damaged(ctx, l, err)
 	}
 	if err := p.trySegments(ctx, l.Segments); err != nil {
 		return subject{}, err
