@@ -102,7 +102,7 @@ func (l *Located) Forward(ctx context.Context, r *repo.Repo, o MaterialiseOption
 		res.When.By = l.At
 		return res, nil
 	}
-	if err := l.settle(ctx, r, o.Identities); err != nil {
+	if err := l.Settle(ctx, r, o.Identities); err != nil {
 		return nil, l.which(ctx, r, o, err)
 	}
 	total := max(segmentBytes(l.Segments), 1)

@@ -17,6 +17,7 @@ import (
 	"etcd-steward/backup/changes/cover"
 	"etcd-steward/backup/rebuild"
 	"etcd-steward/backup/repo"
+	"etcd-steward/internal/fail"
 )
 
 // segmentChoice is what the revisions above base up to target are read from, and what else holds some of them. Where segments overlap, one may
@@ -79,8 +80,9 @@ func (c *segmentChoice) drop(ctx context.Context, s repo.Segment, why error) err
 
 // overlaps are pairs of segments that hold some of the same revisions, and what was read of them.
 type overlaps struct {
-	pairs []overlap
-	reads []*overlapRead
+	target repo.Revision
+	pairs  []overlap
+	reads  []*overlapRead
 }
 
 // overlap is a pair with the hashes of what both hold.
@@ -103,7 +105,7 @@ type overlapRead struct {
 }
 
 func newOverlaps(pairs [][2]repo.Segment, base, target repo.Revision) *overlaps {
-	o := &overlaps{}
+	o := &overlaps{target: target}
 	byKey := map[string]*overlapRead{}
 	for _, p := range pairs {
 		next := overlap{segments: p}
@@ -201,7 +203,9 @@ func (o *overlaps) disagreement(ctx context.Context, r *repo.Repo, ids []age.Ide
 			err = changes.ErrDisagree
 		}
 		if errors.Is(err, changes.ErrDisagree) {
-			err = &ContradictionError{A: p.segments[0], B: p.segments[1], From: p.parts[0].first, Err: err}
+			from := p.parts[0].first
+			err = fail.New(fail.Wanting, &ContradictionError{A: p.segments[0], B: p.segments[1], From: from, Err: err}, fmt.Sprintf(
+				"`steward backup export --to-revision %d --to FILE` says which of them leads to a hash that a member gave, if one was recorded; until then: --to-revision %d, or a snapshot alone (--id)", o.target, from-1))
 		}
 		return wantingSegment(ctx, err)
 	}

@@ -15,9 +15,9 @@ import (
 	"etcd-steward/internal/fail"
 )
 
-// settle reads what overlaps on the way to the point: what cannot be read is replaced where it can be, and a contradiction ends it. The snapshot stays the same: the
-// restored cluster's identity, and what other hosts are told, hang on it.
-func (l *Located) settle(ctx context.Context, r *repo.Repo, ids []age.Identity) error {
+// Settle reads what overlaps on the way to the point: what cannot be read is replaced where it can be, and a contradiction ends it. The snapshot stays the same: the
+// restored cluster's identity, and what other hosts are told, hang on it. Forward does it as well, once.
+func (l *Located) Settle(ctx context.Context, r *repo.Repo, ids []age.Identity) error {
 	if l.settled || len(l.Segments) == 0 {
 		return nil
 	}

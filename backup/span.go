@@ -28,7 +28,7 @@ type Span struct {
 	all []repo.Segment // of the timeline
 }
 
-// settle reads what overlaps in the span, as Located.settle does.
+// settle reads what overlaps in the span, as Located.Settle does.
 func (s *Span) settle(ctx context.Context, o ViewOptions) error {
 	if len(s.Segments) == 0 {
 		return nil

@@ -86,7 +86,7 @@ func (v *View) Get(ctx context.Context, l *Located, r keys.Range) iter.Seq2[chan
 		err := l.needIdentity(o.Identities)
 		told := len(l.Notes)
 		if err == nil {
-			err = l.settle(ctx, o.Repo, o.Identities)
+			err = l.Settle(ctx, o.Repo, o.Identities)
 		}
 		if err != nil {
 			yield(changes.KeyValue{}, err)

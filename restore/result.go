@@ -66,7 +66,7 @@ func (p *Plan) result(r datadir.Report, hash uint32) Result {
 	if p.rebuilt != nil {
 		res.Rebuilt = backup.RebuiltFrom(p.rebuilt)
 		res.Notes = append(res.Notes, res.Rebuilt.Lines(*p.Source.Point)...)
-		res.Notes = append(res.Notes, p.point.Notes[len(p.Source.Point.Notes):]...) // the plan said the first ones
+		res.Notes = append(res.Notes, p.point.Notes...)
 	}
 	if r.AuthEnabled && p.manifest == nil {
 		res.Notes = append(res.Notes, "authentication is on in this snapshot, with the users and passwords of that time")

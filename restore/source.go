@@ -35,7 +35,7 @@ func (p *Plan) lookAtSource(ctx context.Context) (subject, error) {
 	if err := p.tryIdentities(ctx, m); err != nil {
 		return subject{}, p.damaged(ctx, l, err)
 	}
-	if err := p.trySegments(ctx, l.Segments); err != nil {
+	if err := p.trySegments(ctx, l); err != nil {
 		return subject{}, err
 	}
 	if p.history, err = readHistory(ctx, r, c); err != nil {

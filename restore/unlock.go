@@ -10,6 +10,7 @@ import (
 
 	"filippo.io/age"
 
+	"etcd-steward/backup"
 	"etcd-steward/backup/changes"
 	"etcd-steward/backup/repo"
 	"etcd-steward/backup/repo/envelope"
@@ -53,19 +54,28 @@ func (p *Plan) tryIdentities(ctx context.Context, m *repo.Manifest) error {
 	return wanting(fmt.Errorf("backup %s: %w: age header: %w", m.ID, envelope.ErrDamaged, err), damagedHint)
 }
 
-// trySegments opens the first and the last of the segments, for the same reason: only their headers are read.
-func (p *Plan) trySegments(ctx context.Context, segs []repo.Segment) error {
-	if len(segs) == 0 {
+// trySegments opens the first and the last of the segments, for the same reason: only their headers are read. Before that, those that overlap are read: one that is
+// damaged is replaced, and a contradiction is found before anything is made.
+func (p *Plan) trySegments(ctx context.Context, l *backup.Located) error {
+	const otherKey = "the change log is encrypted to another public key than the snapshot: give both secret keys with --identity, or restore the snapshot alone with --id"
+	if len(l.Segments) == 0 {
 		return nil
 	}
-	for _, s := range []repo.Segment{segs[0], segs[len(segs)-1]} {
+	var noMatch *age.NoIdentityMatchError
+	for _, s := range l.Segments {
 		if s.Encrypted && len(p.options.Identities) == 0 {
 			return fail.Hint(fmt.Errorf("segment %s is encrypted, and there is no identity to open it with", s.Key), "give the age identity file with --identity")
 		}
+	}
+	if err := l.Settle(ctx, p.options.Repo, p.options.Identities); errors.As(err, &noMatch) {
+		return fail.Hint(err, otherKey)
+	} else if err != nil {
+		return err
+	}
+	for _, s := range []repo.Segment{l.Segments[0], l.Segments[len(l.Segments)-1]} {
 		seg, err := changes.OpenSegment(ctx, p.options.Repo, s, p.options.Identities)
-		var noMatch *age.NoIdentityMatchError
 		if errors.As(err, &noMatch) {
-			return fail.Hint(err, "the change log is encrypted to another public key than the snapshot: give both secret keys with --identity, or restore the snapshot alone with --id")
+			return fail.Hint(err, otherKey)
 		}
 		if err != nil {
 			return wanting(err, logHint)
