@@ -108,6 +108,7 @@ type Recorder struct {
 	queue  *queue
 	status statusBox
 	prove  chan struct{}
+	reach  func(context.Context) (*member, error) // connect; tests have a member of their own
 
 	mu     sync.Mutex // held while the tail changes and a segment is made
 	tail   tail
@@ -154,6 +155,7 @@ func New(o Options) (*Recorder, error) {
 	}
 	r := &Recorder{o: o, queue: q, prove: make(chan struct{}, 1), kick: make(chan struct{}, 1), whole: wholeMax}
 	r.tail.buf = buffer{dir: o.SpoolDir, limit: int(o.SegmentSize) + bufferSlack}
+	r.reach = r.connect
 	r.sealer = sealer{o: &r.o, queue: q}
 	if end := q.end.mark; end.Ended != "" {
 		r.ended = &end
@@ -270,7 +272,7 @@ func (r *Recorder) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := r.connect(ctx)
+	m, err := r.reach(ctx)
 	if err != nil {
 		return err
 	}
