@@ -21,7 +21,7 @@ const (
 // spoolEnd is what is known of the end of what was spooled. Its fields belong to the queue.
 type spoolEnd struct {
 	mark repo.Recorded
-	keep bool // it says that a timeline has ended, which the store does not know yet
+	told bool // the store's mark says as much
 }
 
 // readEnd takes over the end that an earlier process noted. One that cannot be read is as good as none: then nothing is proven.
@@ -37,15 +37,14 @@ func (q *queue) readEnd() {
 			q.log.Warn("the end of the spool cannot be read", "file", path, "error", err)
 		}
 	}
-	q.end.keep = q.end.mark.Ended != ""
 }
 
 // writeEnd makes the end durable. Without it the next process demands a full snapshot, so a failure is no reason to stop.
 func (q *queue) writeEnd(mark repo.Recorded) {
-	if q.end.keep && q.end.mark.Timeline == mark.Timeline && mark.Ended == "" {
+	if q.end.mark.Ended != "" && q.end.mark.Timeline == mark.Timeline && mark.Ended == "" {
 		return // what is spooled now came before the end
 	}
-	q.end.mark = mark
+	q.end.mark, q.end.told = mark, false
 	doc, err := repo.Seal(spoolEndKind, spoolEndFormat, mark)
 	if err == nil {
 		err = atomicfile.Write(filepath.Join(q.dir, spoolEndName), doc, 0o600)
@@ -55,9 +54,10 @@ func (q *queue) writeEnd(mark repo.Recorded) {
 	}
 }
 
-// tidyEnd removes the end when there is nothing that it is the end of.
+// tidyEnd removes the end when there is nothing that it is the end of, and the store knows as much: what was spooled may be stored before anybody has looked
+// whether the history is still the same.
 func (q *queue) tidyEnd() {
-	if len(q.items) > 0 || q.end.keep || (q.end.mark.Timeline == repo.Timeline{}) {
+	if len(q.items) > 0 || !q.end.told || (q.end.mark.Timeline == repo.Timeline{}) {
 		return
 	}
 	q.end.mark = repo.Recorded{}
@@ -70,12 +70,21 @@ func (q *queue) tidyEnd() {
 func (q *queue) ended(mark repo.Recorded, told bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.end.keep = false
 	if !told || len(q.items) > 0 {
 		q.writeEnd(mark)
 	}
-	q.end.keep = !told
+	q.end.told = told
 	q.tidyEnd()
+}
+
+// marked notes that the store has a mark.
+func (q *queue) marked(rec repo.Recorded) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if rec.Timeline != q.end.mark.Timeline || rec.Check >= q.end.mark.Check {
+		q.end.told = true
+		q.tidyEnd()
+	}
 }
 
 // endOf is the mark of the spool's end, if it is of the timeline.

@@ -156,7 +156,9 @@ func (r *Recorder) mark(ctx context.Context) {
 	defer cancel()
 	if err := r.o.Repo.PutRecorded(ctx, rec); err != nil {
 		r.o.Log.Warn("the recorder's mark is not written", "error", err)
+		return
 	}
+	r.queue.marked(rec)
 }
 
 // storedThrough is the last revision that is in the store with all before it.
