@@ -20,7 +20,8 @@ const (
 )
 
 // records measures what recording costs, at a constant rate of writes: for etcd's clients (the latency of a put while stewardd records,
-// against the latency while it does not, in turn), for the host, and for the store.
+// against the latency while it does not, in turn), for the host, and for the store. Each round has a repository of its own: what was written while no daemon
+// ran is not recorded afterwards, and so the load is that of a daemon that has run for long.
 func (b *bench) records() {
 	r := b.startRecording()
 	w := newWriter(b, r.etcd)
@@ -28,9 +29,9 @@ func (b *bench) records() {
 
 	var with, without, cpu, anon, lags []float64
 	var stored, written, first, last int64
-	for range b.rounds {
+	for i := range b.rounds {
 		without = append(without, w.run(r.slice, nil).p99())
-		d := r.startDaemon(b, w)
+		d := r.startDaemon(b, w, fmt.Sprint("recorded", i))
 		before := cpuOf(b, d.PID())
 		stop, peak := make(chan struct{}), make(chan float64)
 		go func() { peak <- watchAnon(d.PID(), stop) }()
@@ -69,17 +70,23 @@ func (b *bench) records() {
 // recordRig is a member that syncs, as a master's does, and a daemon's configuration.
 type recordRig struct {
 	*rig
-	slice  time.Duration
-	config string
+	slice time.Duration
 }
 
 func (b *bench) startRecording() *recordRig {
-	base := &rig{dir: b.TempDir(), s3: lab.StartS3(b, lab.S3Options{}), cluster: "recorded"}
-	base.etcd = lab.StartEtcd(b, lab.EtcdOptions{Version: "3.6", ExtraArgs: []string{"--quota-backend-bytes=34359738368", "--auto-compaction-mode=revision", "--auto-compaction-retention=400000"}})
+	base := &rig{dir: b.TempDir(), s3: lab.StartS3(b, lab.S3Options{})}
+	base.etcd = lab.StartEtcd(b, lab.EtcdOptions{Version: "3.6", ExtraArgs: []string{"--quota-backend-bytes=34359738368", "--auto-compaction-mode=revision", "--auto-compaction-retention=50000"}})
 	base.newIdentity(b)
-	r := &recordRig{rig: base, slice: recordSlice, config: filepath.Join(base.dir, "steward.yaml")}
+	return &recordRig{rig: base, slice: recordSlice}
+}
+
+// startDaemon runs stewardd with a new repository, and the writes at their rate, until the full snapshot that a new log needs and what was written
+// before it are in the store.
+func (r *recordRig) startDaemon(b *bench, w *writer, cluster string) *lab.Process {
+	r.cluster = cluster
+	config := filepath.Join(r.dir, cluster+".yaml")
 	st := r.s3.StoreConfig().S3
-	err := os.WriteFile(r.config, fmt.Appendf(nil, `store: %s
+	err := os.WriteFile(config, fmt.Appendf(nil, `store: %s
 s3: {endpoint: %q, ca_file: %s, path_style: true}
 encryption: {recipients: [%s]}
 listen: 127.0.0.1:0
@@ -87,24 +94,27 @@ clusters:
   - name: %s
     endpoints: [%s]
     snapshot: {schedule: "0 0 1 1 *"}
+    verify: {schedule: never, deep: never}
     changes: {flush: %s}
 `, r.s3.URL(), st.Endpoint, st.CAFile, r.recipient, r.cluster, r.etcd.Endpoint(0), recordFlush), 0o600)
 	if err != nil {
 		b.Fatalf("%v", err)
 	}
-	b.took(r.steward("backup", "create", "--endpoints", r.etcd.Endpoint(0), "--recipient", r.recipient))
-	return r
-}
-
-// startDaemon runs stewardd, and the writes at their rate, until what was written before is in the store.
-func (r *recordRig) startDaemon(b *bench, w *writer) *lab.Process {
-	cmd := exec.Command(filepath.Join(lab.Root(), "bin", "stewardd"), "--config", r.config)
-	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+r.s3.Access, "AWS_SECRET_ACCESS_KEY="+r.s3.Secret, "STATE_DIRECTORY="+filepath.Join(r.dir, "state"))
+	cmd := exec.Command(filepath.Join(lab.Root(), "bin", "stewardd"), "--config", config)
+	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+r.s3.Access, "AWS_SECRET_ACCESS_KEY="+r.s3.Secret, "STATE_DIRECTORY="+filepath.Join(r.dir, cluster))
 	d := lab.Start(b, "stewardd", cmd)
-	from := w.revision.Load()
-	w.run(3*time.Minute, func() bool { return r.through(b) >= from })
+	backups := filepath.Join(r.objects(), "*", "snapshots", "*", "*.json")
+	w.run(3*time.Minute, func() bool {
+		found, err := filepath.Glob(backups)
+		return err == nil && len(found) > 0
+	})
+	rev := w.revision.Load()
+	w.run(3*time.Minute, func() bool { return r.through(b) > rev })
 	return d
 }
+
+// objects is the repository's folder in the S3 server's.
+func (r *recordRig) objects() string { return filepath.Join(r.s3.Dir, r.s3.Bucket, "lab", r.cluster) }
 
 // settle waits until a revision is in the store.
 func (r *recordRig) settle(b *bench, rev int64) {
@@ -124,7 +134,7 @@ type stored struct {
 }
 
 func (r *recordRig) segments(b *bench) (out []stored) {
-	found, err := filepath.Glob(filepath.Join(r.s3.Dir, r.s3.Bucket, "lab", r.cluster, "*", "changes", "*", "*"))
+	found, err := filepath.Glob(filepath.Join(r.objects(), "*", "changes", "*", "*"))
 	if err != nil {
 		b.Fatalf("%v", err)
 	}
