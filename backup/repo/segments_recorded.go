@@ -51,7 +51,6 @@ const (
 	recordedPrefix = coordinationPrefix + "recorded/"
 	recordedFormat = 1
 	recordedGaps   = 32 // as many as a person looks at
-	recordedTries  = 5
 )
 
 func recordedKey(t Timeline) string { return recordedPrefix + t.String() + ".json" }
@@ -114,28 +113,14 @@ func (r *Repo) recorded(ctx context.Context, t Timeline) (rec Recorded, etag str
 // PutRecorded moves a timeline's mark on. What only grows is merged with what another daemon wrote; the rest is this daemon's, unless the other's
 // is of a later time.
 func (r *Repo) PutRecorded(ctx context.Context, rec Recorded) error {
-	key := recordedKey(rec.Timeline)
-	for range recordedTries {
+	return r.update(ctx, recordedKey(rec.Timeline), func() ([]byte, string, error) {
 		old, etag, _, err := r.recorded(ctx, rec.Timeline)
 		if err != nil {
-			return err
+			return nil, "", err
 		}
 		doc, err := Seal("recorded", recordedFormat, old.merge(rec))
-		if err != nil {
-			return err
-		}
-		_, err = r.write(ctx, key, doc, store.PutOptions{IfAbsent: etag == "", IfMatch: etag})
-		if errors.Is(err, store.Unsupported) {
-			_, err = r.write(ctx, key, doc, store.PutOptions{})
-		}
-		switch {
-		case err == nil:
-			return nil
-		case !errors.Is(err, store.Exists) && !errors.Is(err, store.Changed) && !errors.Is(err, store.NotFound):
-			return fmt.Errorf("write %s: %w", key, err)
-		}
-	}
-	return fmt.Errorf("write %s: %d others were faster, one after the other", key, recordedTries)
+		return doc, etag, err
+	})
 }
 
 // merge is next with what only grows taken from both.

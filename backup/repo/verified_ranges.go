@@ -43,7 +43,6 @@ const (
 	verifiedChangesPrefix = verifiedPrefix + "changes/"
 	verifiedRangesMax     = 2000
 	verifiedProblemMax    = 400
-	verifiedRangesTries   = 5
 )
 
 func verifiedRangesKey(t Timeline) string { return verifiedChangesPrefix + t.String() + ".json" }
@@ -83,32 +82,18 @@ func (r *Repo) PutVerifiedRanges(ctx context.Context, t Timeline, from Revision,
 			return err
 		}
 	}
-	key := verifiedRangesKey(t)
-	for range verifiedRangesTries {
+	return r.update(ctx, verifiedRangesKey(t), func() ([]byte, string, error) {
 		old, etag, err := r.verifiedRanges(ctx, t)
 		if err != nil {
-			return err
+			return nil, "", err
 		}
 		var merged []VerifiedRange
 		for _, v := range MergeRanges(old, checks) {
 			merged = append(merged, v.without(0, from-1)...)
 		}
 		doc, err := Seal("verified-ranges", verificationFormat, verifiedRanges{Timeline: t, Ranges: merged})
-		if err != nil {
-			return err
-		}
-		_, err = r.write(ctx, key, doc, store.PutOptions{IfAbsent: etag == "", IfMatch: etag})
-		if errors.Is(err, store.Unsupported) {
-			_, err = r.write(ctx, key, doc, store.PutOptions{})
-		}
-		switch {
-		case err == nil:
-			return nil
-		case !errors.Is(err, store.Exists) && !errors.Is(err, store.Changed) && !errors.Is(err, store.NotFound):
-			return fmt.Errorf("write %s: %w", key, err)
-		}
-	}
-	return fmt.Errorf("write %s: %d others were faster, one after the other", key, verifiedRangesTries)
+		return doc, etag, err
+	})
 }
 
 // TakeVerifiedRanges adds what another repository with the same objects knows of a timeline's change log, where nothing is known here that says as much:
