@@ -282,3 +282,19 @@ func TestOpenRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestMetadataRefuses: a machine without keys, whose metadata service refuses, lacks credentials, and not a right in the store.
+func TestMetadataRefuses(t *testing.T) {
+	metadata := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+	t.Cleanup(metadata.Close)
+	s3 := lab.StartS3(t, lab.S3Options{})
+	none := filepath.Join(t.TempDir(), "none")
+	for name, value := range map[string]string{
+		"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_PROFILE": "", "AWS_CONFIG_FILE": none, "AWS_SHARED_CREDENTIALS_FILE": none,
+		"AWS_EC2_METADATA_DISABLED": "", "AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.URL,
+	} {
+		t.Setenv(name, value)
+	}
+	_, err := open(t, s3.StoreConfigFor("", "")).Head(t.Context(), "x")
+	wantKind(t, err, store.BadCredentials, "head x")
+}

@@ -34,7 +34,7 @@ func HintFor(err error) string {
 	case Damaged:
 		return "the bytes changed on the way or at their source; try again, and check memory and disk when it happens twice"
 	case Unsupported:
-		return "see what this store can do: steward doctor"
+		return "stewardd says in its log at the start what this store can do: journalctl -u stewardd"
 	case Unavailable:
 		return "the store has trouble of its own; try again later"
 	case Invalid:

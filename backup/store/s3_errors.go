@@ -80,6 +80,11 @@ func examine(ctx context.Context, err error) failure {
 	if errors.As(err, &own) {
 		return failure{kind: own.Kind, refused: true, err: own.Err}
 	}
+	// Before all else: what a metadata or token service answered, or that there is none, is no word of the store's.
+	if strings.Contains(err.Error(), "get identity") {
+		f, _ := examineConnection(err)
+		return failure{kind: BadCredentials, transient: f.transient, refused: true, err: trimSDK(err)}
+	}
 	var api smithy.APIError
 	status := httpStatus(err)
 	if errors.As(err, &api) {
@@ -90,9 +95,6 @@ func examine(ctx context.Context, err error) failure {
 	}
 	if status >= 300 {
 		return byStatus(status, err)
-	}
-	if strings.Contains(err.Error(), "get identity") {
-		return failure{kind: BadCredentials, refused: true, err: trimSDK(err)}
 	}
 	// An answer that cannot be decoded: cut off, or not S3's.
 	return failure{kind: Unavailable, transient: true, err: trimSDK(err)}
