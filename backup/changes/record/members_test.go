@@ -2,6 +2,7 @@ package record
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -67,8 +68,11 @@ func TestMembers(t *testing.T) {
 		Client: r.cli, Seed: s, Leases: true, TTL: 1, Wide: 300, Compact: 40, CompactKeep: 400, DisturbEvery: 120,
 		Disturb: func(rng *rand.Rand) { r.disturb(run, rng) },
 	}
-	if _, err := w.Run(t.Context(), 900); err != nil {
-		t.Fatal(err)
+	for range 2 {
+		if _, err := w.Run(t.Context(), 450); err != nil {
+			t.Fatal(err)
+		}
+		r.restart(r.watched(run), r.c.Kill) // whatever the seed, the watched member dies, also between writes
 	}
 	last := r.put(1)
 	run.waitStored(last)
@@ -85,21 +89,37 @@ func TestMembers(t *testing.T) {
 	r.replay(l, last)
 }
 
+// watched is the member that is watched, as soon as there is one.
+func (r *rig) watched(run *running) (i int) {
+	lab.Eventually(r.t, 20*time.Second, "a member is watched", func() error {
+		for i = range 3 {
+			if r.c.Endpoint(i) == run.Status().Endpoint {
+				return nil
+			}
+		}
+		return errors.New("none is")
+	})
+	return i
+}
+
+// restart ends a member and starts it again.
+func (r *rig) restart(i int, end func(int)) {
+	end(i)
+	r.c.Restart(r.t, i)
+	r.c.WaitHealthy(r.t)
+}
+
 // disturb kills or stops the member that is watched, or another, or moves the lead.
 func (r *rig) disturb(run *running, rng *rand.Rand) {
 	i := rng.IntN(3)
 	if rng.IntN(2) == 0 {
-		for k := range 3 {
-			if r.c.Endpoint(k) == run.Status().Endpoint {
-				i = k
-			}
-		}
+		i = r.watched(run)
 	}
 	switch rng.IntN(3) {
 	case 0:
-		r.c.Kill(i)
+		r.restart(i, r.c.Kill)
 	case 1:
-		r.c.Stop(i)
+		r.restart(i, r.c.Stop)
 	case 2:
 		leader := r.c.Leader(r.t)
 		cli := r.c.ClientOf(r.t, leader)
@@ -114,10 +134,7 @@ func (r *rig) disturb(run *running, rng *rand.Rand) {
 				return
 			}
 		}
-		return
 	}
-	r.c.Restart(r.t, i)
-	r.c.WaitHealthy(r.t)
 }
 
 // TestCutOff: a member that hangs is left for another one.
