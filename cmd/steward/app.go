@@ -52,7 +52,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 			versionCommand(), completionCommand(), manCommand(),
 		},
 	}
-	equip(app.Commands)
+	equip("", app.Commands)
 	return app
 }
 
@@ -67,32 +67,32 @@ func group(name, usage string, commands ...*cli.Command) *cli.Command {
 }
 
 // equip gives every command the global flags, and errors instead of help texts for wrong usage.
-func equip(commands []*cli.Command) {
+func equip(path string, commands []*cli.Command) {
 	for _, c := range commands {
 		c.HideHelpCommand = true
 		c.OnUsageError = func(ctx *cli.Context, err error, _ bool) error { return wrongFlag(ctx, err) }
 		if len(c.Subcommands) > 0 {
-			equip(c.Subcommands)
+			equip(path+c.Name+" ", c.Subcommands)
 			continue
 		}
-		c.Flags = append(c.Flags, globalFlags(uses[c.Name])...)
+		c.Flags = append(c.Flags, globalFlags(uses[path+c.Name])...)
 	}
 }
 
 // uses says which global flags a command's help shows.
 var uses = map[string]part{
-	"create":   everywhere | anyStore | anyEtcd | sealing,
-	"list":     everywhere | anyStore,
-	"show":     everywhere | anyStore,
-	"verify":   everywhere | anyStore | opening,
-	"prune":    everywhere | anyStore | asking,
-	"compact":  everywhere | anyStore | sealing | opening,
-	"export":   everywhere | anyStore | opening,
-	"copy":     everywhere | anyStore,
-	"data-dir": everywhere | anyStore | opening | asking,
-	"get":      everywhere | anyStore | opening,
-	"history":  everywhere | anyStore | opening,
-	"diff":     everywhere | anyStore | anyEtcd | opening,
+	"backup create":    everywhere | anyStore | anyEtcd | sealing,
+	"backup list":      everywhere | anyStore,
+	"backup show":      everywhere | anyStore,
+	"backup verify":    everywhere | anyStore | opening,
+	"backup prune":     everywhere | anyStore | asking,
+	"backup compact":   everywhere | anyStore | sealing | opening,
+	"backup export":    everywhere | anyStore | opening,
+	"backup copy":      everywhere | anyStore,
+	"restore data-dir": everywhere | anyStore | opening | asking,
+	"keys get":         everywhere | anyStore | opening,
+	"keys history":     everywhere | anyStore | opening,
+	"keys diff":        everywhere | anyStore | anyEtcd | opening,
 }
 
 // call is one command's run.
