@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
-	"strconv"
 	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -13,16 +11,11 @@ import (
 	"google.golang.org/grpc"
 
 	"etcd-steward/backup/repo"
+	"etcd-steward/internal/endpoint"
 )
 
 // maxMembers bounds what one cluster can make us ask: etcd itself is not meant for more than seven voters.
 const maxMembers = 64
-
-// alarm is one that a member reports, of itself or of another.
-type alarm struct {
-	member uint64 // 0: etcd does not know whose
-	name   string
-}
 
 // answer is what one endpoint said.
 type answer struct {
@@ -33,7 +26,7 @@ type answer struct {
 }
 
 // askAll asks endpoints, all at once.
-func (c Cluster) askAll(ctx context.Context, endpoints []endpoint) []answer {
+func (c Cluster) askAll(ctx context.Context, endpoints []endpoint.Endpoint) []answer {
 	answers := make([]answer, len(endpoints))
 	var wg sync.WaitGroup
 	for i, e := range endpoints {
@@ -45,28 +38,28 @@ func (c Cluster) askAll(ctx context.Context, endpoints []endpoint) []answer {
 
 // ask gets a member's status, its list of members, and whether it has a quorum. When it does not answer, or lets nobody in, the answer
 // has an error.
-func (c Cluster) ask(ctx context.Context, e endpoint) answer {
+func (c Cluster) ask(ctx context.Context, e endpoint.Endpoint) answer {
 	failed := func(err error) answer {
-		return answer{Member: Member{Endpoint: e.url, err: fmt.Errorf("%s: %w", e.url, c.reason(ctx, e, err))}}
+		return answer{Member: Member{Endpoint: e.URL, err: fmt.Errorf("%s: %w", e.URL, c.reason(ctx, e, err))}}
 	}
-	conn, err := c.dial(e)
+	conn, err := c.access().Dial(e)
 	if err != nil {
 		return failed(err)
 	}
 	defer func() { _ = conn.Close() }()
-	asking, cancel := context.WithTimeout(ctx, c.timeout())
+	asking, cancel := context.WithTimeout(ctx, c.access().Bound())
 	defer cancel()
 	// First without a user: etcd needs a quorum to check a password, and most versions none to tell their status.
 	a, err := describe(asking, e, conn)
 	authed := asking
-	if err == nil || needsUser(err) {
-		token, loginErr := c.token(asking, conn)
+	if err == nil || endpoint.NeedsUser(err) {
+		token, loginErr := c.access().Token(asking, conn)
 		if errors.Is(loginErr, rpctypes.ErrAuthFailed) {
 			return failed(loginErr)
 		}
-		authed = withToken(asking, token)
+		authed = endpoint.WithToken(asking, token)
 	}
-	if needsUser(err) {
+	if endpoint.NeedsUser(err) {
 		a, err = describe(authed, e, conn)
 	}
 	if err != nil {
@@ -83,49 +76,29 @@ func (c Cluster) ask(ctx context.Context, e endpoint) answer {
 	wg.Go(func() {
 		// Whoever may not read the key was told so in agreement with a quorum.
 		_, err := pb.NewKVClient(conn).Range(authed, &pb.RangeRequest{Key: []byte("etcd-steward/quorum"), CountOnly: true})
-		quorum = err == nil || needsUser(rpcError(err))
+		quorum = err == nil || endpoint.NeedsUser(endpoint.Error(err))
 	})
 	wg.Wait()
 	a.Quorum = quorum && !a.Learner
 	return a
 }
 
-// needsUser says whether a question was refused for want of a user, or of rights.
-func needsUser(err error) bool {
-	return errors.Is(err, rpctypes.ErrUserEmpty) || errors.Is(err, rpctypes.ErrPermissionDenied) || errors.Is(err, rpctypes.ErrInvalidAuthToken)
-}
-
 // describe asks for a member's status.
-func describe(ctx context.Context, e endpoint, conn *grpc.ClientConn) (answer, error) {
+func describe(ctx context.Context, e endpoint.Endpoint, conn *grpc.ClientConn) (answer, error) {
 	st, err := pb.NewMaintenanceClient(conn).Status(ctx, &pb.StatusRequest{})
 	if err != nil {
-		return answer{}, rpcError(err)
+		return answer{}, endpoint.Error(err)
 	}
 	h := st.GetHeader()
+	alarms, _ := endpoint.Alarms(st.GetErrors())
 	return answer{
 		Member: Member{
-			Endpoint: e.url, ID: h.GetMemberId(), Version: st.GetVersion(), ClusterID: repo.ClusterID(h.GetClusterId()),
+			Endpoint: e.URL, ID: h.GetMemberId(), Version: st.GetVersion(), ClusterID: repo.ClusterID(h.GetClusterId()),
 			Leader: st.GetLeader() == h.GetMemberId(), Learner: st.GetIsLearner(),
 			DBSize: st.GetDbSize(), DBSizeInUse: st.GetDbSizeInUse(), Revision: repo.Revision(h.GetRevision()),
 			RaftTerm: st.GetRaftTerm(), RaftIndex: st.GetRaftAppliedIndex(),
-			alarms: parseAlarms(st.GetErrors()),
+			alarms: alarms,
 		},
 		committed: st.GetRaftIndex(),
 	}, nil
-}
-
-// alarmText is how etcd prints an alarm among a status's errors (server, v3rpc/maintenance.go). To ask for alarms themselves takes a quorum.
-var alarmText = regexp.MustCompile(`memberID:\s*(\d+)\s+alarm:\s*(\w+)|^\s*alarm:\s*(\w+)`)
-
-func parseAlarms(lines []string) (alarms []alarm) {
-	for _, line := range lines {
-		m := alarmText.FindStringSubmatch(line)
-		if m == nil {
-			continue
-		}
-		a := alarm{name: m[2] + m[3]}
-		a.member, _ = strconv.ParseUint(m[1], 10, 64) // empty: 0, which etcd does not print
-		alarms = append(alarms, a)
-	}
-	return alarms
 }

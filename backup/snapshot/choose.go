@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"etcd-steward/internal/endpoint"
 	"etcd-steward/internal/fail"
 )
 
@@ -43,9 +44,9 @@ func (c Cluster) survey(ctx context.Context) ([]answer, error) {
 	if c.Local {
 		given = given[:1]
 	}
-	var endpoints []endpoint
+	var endpoints []endpoint.Endpoint
 	for _, s := range given {
-		e, err := c.parseEndpoint(s)
+		e, err := c.access().Parse(s)
 		if err != nil {
 			return nil, err
 		}
@@ -65,7 +66,7 @@ func (c Cluster) survey(ctx context.Context) ([]answer, error) {
 }
 
 // others are the client URLs of members that were named but have not answered, one each.
-func (c Cluster) others(answers []answer) (endpoints []endpoint) {
+func (c Cluster) others(answers []answer) (endpoints []endpoint.Endpoint) {
 	known := map[uint64]bool{}
 	tried := map[string]bool{}
 	for _, a := range answers {
@@ -80,8 +81,8 @@ func (c Cluster) others(answers []answer) (endpoints []endpoint) {
 				continue
 			}
 			for _, u := range m.GetClientURLs() {
-				if e, err := c.parseEndpoint(u); err == nil && !tried[e.url] {
-					tried[e.url], known[m.GetID()] = true, true
+				if e, err := c.access().Parse(u); err == nil && !tried[e.URL] {
+					tried[e.URL], known[m.GetID()] = true, true
 					endpoints = append(endpoints, e)
 					break
 				}

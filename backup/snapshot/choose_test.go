@@ -10,16 +10,17 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"etcd-steward/integration/lab"
+	"etcd-steward/internal/endpoint"
 )
 
 // raise makes an alarm, as etcd's own checks do.
 func raise(t *testing.T, c *lab.Cluster, i int, kind pb.AlarmType, id uint64) {
 	t.Helper()
-	e, err := cluster(t, c).parseEndpoint(c.Endpoint(i))
+	e, err := cluster(t, c).access().Parse(c.Endpoint(i))
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := cluster(t, c).dial(e)
+	conn, err := cluster(t, c).access().Dial(e)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +177,7 @@ func TestRank(t *testing.T) {
 		a.Quorum = false
 		return a
 	}
-	nobody := answer{Member: Member{ID: 9, RaftIndex: 100000, Quorum: true, alarms: []alarm{{0, "CORRUPT"}}}, committed: 100000}
+	nobody := answer{Member: Member{ID: 9, RaftIndex: 100000, Quorum: true, alarms: []endpoint.Alarm{{Kind: "CORRUPT"}}}, committed: 100000}
 	for name, tc := range map[string]struct {
 		in   []answer
 		want string
@@ -197,13 +198,5 @@ func TestRank(t *testing.T) {
 		if fmt.Sprint(got) != tc.want {
 			t.Errorf("%s: got %v, want %v", name, got, tc.want)
 		}
-	}
-}
-
-// TestAlarmText: the ways in which versions of protobuf print an alarm.
-func TestAlarmText(t *testing.T) {
-	got := parseAlarms([]string{"etcdserver: no leader", "memberID:7 alarm:CORRUPT ", "memberID:8  alarm:NOSPACE", "alarm:CORRUPT "})
-	if want := "[{7 CORRUPT} {8 NOSPACE} {0 CORRUPT}]"; fmt.Sprint(got) != want {
-		t.Errorf("got %v, want %v", got, want)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"etcd-steward/internal/endpoint"
 	"etcd-steward/internal/fail"
 )
 
@@ -59,7 +60,7 @@ func judge(answers []answer) {
 
 // corrupt says whether an alarm names this member, or names nobody.
 func (a answer) corrupt() bool {
-	return slices.ContainsFunc(a.alarms, func(al alarm) bool { return al.name == "CORRUPT" && (al.member == a.ID || al.member == 0) })
+	return slices.ContainsFunc(a.alarms, func(al endpoint.Alarm) bool { return al.Kind == "CORRUPT" && (al.Member == a.ID || al.Member == 0) })
 }
 
 // rank sorts the fittest first. Among equals the given endpoints' order stays; without a quorum the newest data comes first.
@@ -96,7 +97,7 @@ func (c Cluster) why(answers []answer) string {
 	if !a.Quorum {
 		why += fmt.Sprintf("; there is no quorum (%s), so the last writes may be missing, or may never have been acknowledged", turnout(answers))
 	}
-	if slices.ContainsFunc(a.alarms, func(al alarm) bool { return al.name == "NOSPACE" }) {
+	if slices.ContainsFunc(a.alarms, func(al endpoint.Alarm) bool { return al.Kind == "NOSPACE" }) {
 		why += "; the cluster has the alarm NOSPACE"
 	}
 	return why

@@ -2,8 +2,6 @@ package snapshot
 
 import (
 	"context"
-	"crypto/tls"
-	"net"
 	"testing"
 	"time"
 
@@ -17,87 +15,27 @@ func failing(t *testing.T, c Cluster) error {
 	t.Helper()
 	begun := time.Now()
 	_, _, err := Choose(t.Context(), c)
-	if took := time.Since(begun); took > 3*c.timeout()+2*time.Second {
+	if took := time.Since(begun); took > 3*c.access().Bound()+2*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	return err
 }
 
-// TestWrongWays: each usual mistake gives its own sentence and its own hint.
-func TestWrongWays(t *testing.T) {
-	slow(t)
-	c := lab.StartEtcd(t, lab.EtcdOptions{TLS: true, UnsafeNoFsync: true})
-	good := cluster(t, c)
-	choose(t, good)
-	other := lab.NewCA(t)
-	with := func(change func(c *Cluster)) Cluster {
-		bad := good
-		bad.TLS, bad.DialTimeout = good.TLS.Clone(), 2*time.Second
-		change(&bad)
-		return bad
-	}
-	for _, tc := range []struct {
-		name, words, hint string
-		c                 Cluster
+// TestWrongEndpoints: what is wrong with the whole list; what is wrong with one endpoint is internal/endpoint's.
+func TestWrongEndpoints(t *testing.T) {
+	other := func() string { return "https://" + lab.FreeAddr(t) }
+	for name, tc := range map[string]struct {
+		words, hint string
+		endpoints   []string
 	}{
-		{"wrong CA", "not signed by the given CA", "--cacert", with(func(c *Cluster) { c.TLS.RootCAs = lab.ClientTLS(t, other, lab.Pair{}).RootCAs })},
-		{"no client certificate", "refuses the client certificate", "--cert", with(func(c *Cluster) { c.TLS.Certificates = nil })},
-		{"client certificate of another CA", "refuses the client certificate", "--cert", with(func(c *Cluster) {
-			c.TLS.Certificates = lab.ClientTLS(t, other, other.Issue(t, "stranger", time.Now().Add(time.Hour))).Certificates
-		})},
-		{"expired client certificate", "refuses the client certificate", "expired", with(func(cl *Cluster) {
-			cl.TLS.Certificates = lab.ClientTLS(t, c.CA, c.CA.Issue(t, "late", time.Now().Add(-time.Hour))).Certificates
-		})},
-		{"wrong name", "not for this name", "in the certificate", with(func(c *Cluster) { c.TLS.ServerName = "elsewhere.example.net" })},
-		{"http instead of https", "closed the connection", "https://", with(func(cl *Cluster) { cl.Endpoints = []string{"http" + c.Endpoint(0)[len("https"):]} })},
-		{"nothing there", "connection refused", "etcd runs there", with(func(c *Cluster) { c.Endpoints = []string{"https://" + lab.FreeAddr(t)} })},
-		{"no such name", "no such host", "endpoint", with(func(c *Cluster) { c.Endpoints = []string{"https://nowhere.invalid:2379"} })},
-		{"no URL", "is no client URL", "https://host:2379", with(func(c *Cluster) { c.Endpoints = []string{"https://host/path"} })},
-		{"no port", "is no client URL", "https://host:2379", with(func(c *Cluster) { c.Endpoints = []string{"host"} })},
-		{"no endpoint", "no endpoint", "--endpoints", with(func(c *Cluster) { c.Endpoints = nil })},
+		"none":    {"no endpoint", "--endpoints", nil},
+		"no URL":  {"is no client URL", "https://host:2379", []string{"https://host/path"}},
+		"one":     {"connection refused", "etcd runs there", []string{other()}},
+		"several": {"no member can be backed up", "etcd runs there", []string{other(), other()}},
 	} {
-		t.Run(tc.name, func(t *testing.T) { wantError(t, failing(t, tc.c), tc.words, tc.hint) })
-	}
-	t.Run("several", func(t *testing.T) {
-		bad := with(func(c *Cluster) { c.Endpoints = []string{"https://" + lab.FreeAddr(t), "https://" + lab.FreeAddr(t)} })
-		wantError(t, failing(t, bad), "no member can be backed up", "etcd runs there")
-	})
-}
-
-// TestExpiredServer: etcd's own certificate has expired.
-func TestExpiredServer(t *testing.T) {
-	slow(t)
-	ca := lab.NewCA(t)
-	c := lab.StartEtcd(t, lab.EtcdOptions{TLS: true, ServerPair: ca.Issue(t, "expired", time.Now().Add(-time.Hour)), UnsafeNoFsync: true})
-	bad := Cluster{Endpoints: c.Endpoints(), TLS: lab.ClientTLS(t, ca, c.Pair), DialTimeout: 2 * time.Second}
-	lab.Eventually(t, 20*time.Second, "etcd listens", func() error {
-		conn, err := net.Dial("tcp", c.Endpoint(0)[len("https://"):])
-		if err == nil {
-			conn.Close()
-		}
-		return err
-	})
-	wantError(t, failing(t, bad), "its certificate expired at", "renew")
-}
-
-// TestPlainServer: the endpoint says https, but etcd does not.
-func TestPlainServer(t *testing.T) {
-	slow(t)
-	c := lab.StartEtcd(t, lab.EtcdOptions{UnsafeNoFsync: true})
-	bad := Cluster{Endpoints: []string{"https" + c.Endpoint(0)[len("http"):]}, TLS: &tls.Config{MinVersion: tls.VersionTLS12}, DialTimeout: 2 * time.Second}
-	wantError(t, failing(t, bad), "during the TLS handshake", "http://")
-}
-
-// TestSilentServer: something accepts connections and says nothing.
-func TestSilentServer(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	for _, scheme := range []string{"http://", "https://"} {
-		bad := Cluster{Endpoints: []string{scheme + l.Addr().String()}, DialTimeout: 300 * time.Millisecond}
-		wantError(t, failing(t, bad), "no answer in time", "stuck")
+		t.Run(name, func(t *testing.T) {
+			wantError(t, failing(t, Cluster{Endpoints: tc.endpoints, DialTimeout: 2 * time.Second}), tc.words, tc.hint)
+		})
 	}
 }
 

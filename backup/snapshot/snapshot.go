@@ -13,6 +13,7 @@ import (
 	"filippo.io/age"
 
 	"etcd-steward/backup/repo"
+	"etcd-steward/internal/endpoint"
 )
 
 // Cluster says how to reach a cluster.
@@ -26,15 +27,6 @@ type Cluster struct {
 	Local bool
 	// DialTimeout bounds each question to one member; 0 means 5 s.
 	DialTimeout time.Duration
-}
-
-const defaultDialTimeout = 5 * time.Second
-
-func (c Cluster) timeout() time.Duration {
-	if c.DialTimeout > 0 {
-		return c.DialTimeout
-	}
-	return defaultDialTimeout
 }
 
 // Member is one member as it described itself when asked.
@@ -56,7 +48,7 @@ type Member struct {
 	// Note is one line for people: why this member was chosen, or what is wrong with it.
 	Note string
 
-	alarms []alarm
+	alarms []endpoint.Alarm
 	err    error // why it does not answer
 }
 

@@ -13,6 +13,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 
+	"etcd-steward/internal/endpoint"
 	"etcd-steward/internal/fail"
 )
 
@@ -32,19 +33,19 @@ func Stream(ctx context.Context, c Cluster, m Member, o SpoolOptions) (*Spool, e
 	if o.StallTimeout <= 0 {
 		o.StallTimeout = defaultStall
 	}
-	e, err := c.parseEndpoint(m.Endpoint)
+	e, err := c.access().Parse(m.Endpoint)
 	if err != nil {
 		return nil, err
 	}
 	// One connection for the status and for the stream: behind a load balancer another one might be another member's.
-	conn, err := c.dial(e, grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connWindow), grpc.WithReadBufferSize(readBuffer))
+	conn, err := c.access().Dial(e, grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connWindow), grpc.WithReadBufferSize(readBuffer))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
 	now, authed, err := c.same(ctx, e, conn, m)
 	if err != nil {
-		return nil, fmt.Errorf("take a snapshot of %s: %w", e.url, err)
+		return nil, fmt.Errorf("take a snapshot of %s: %w", e.URL, err)
 	}
 	s, err := newSpool(o, now.DBSize)
 	if err != nil {
@@ -53,7 +54,7 @@ func Stream(ctx context.Context, c Cluster, m Member, o SpoolOptions) (*Spool, e
 	s.EtcdVersion = now.Version
 	t := transfer{cluster: c, endpoint: e, conn: conn, spool: s, options: o}
 	if err := t.run(authed); err != nil {
-		return nil, errors.Join(fmt.Errorf("take a snapshot of %s: %w", e.url, err), s.Close())
+		return nil, errors.Join(fmt.Errorf("take a snapshot of %s: %w", e.URL, err), s.Close())
 	}
 	if err := s.name(); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -72,14 +73,14 @@ const (
 )
 
 // same asks the member who it is, on the connection that will carry the stream, and logs in there.
-func (c Cluster) same(ctx context.Context, e endpoint, conn *grpc.ClientConn, m Member) (Member, context.Context, error) {
-	asking, cancel := context.WithTimeout(ctx, c.timeout())
+func (c Cluster) same(ctx context.Context, e endpoint.Endpoint, conn *grpc.ClientConn, m Member) (Member, context.Context, error) {
+	asking, cancel := context.WithTimeout(ctx, c.access().Bound())
 	defer cancel()
-	token, err := c.token(asking, conn)
+	token, err := c.access().Token(asking, conn)
 	if err != nil {
 		return Member{}, nil, c.reason(ctx, e, err)
 	}
-	now, err := describe(withToken(asking, token), e, conn)
+	now, err := describe(endpoint.WithToken(asking, token), e, conn)
 	if err != nil {
 		return Member{}, nil, c.reason(ctx, e, err)
 	}
@@ -87,13 +88,13 @@ func (c Cluster) same(ctx context.Context, e endpoint, conn *grpc.ClientConn, m 
 		return Member{}, nil, fail.Hint(fmt.Errorf("it is member %016x of cluster %s now, and was %016x of %s before", now.ID, now.ClusterID, m.ID, m.ClusterID),
 			"give the members' own addresses instead of a load balancer's")
 	}
-	return now.Member, withToken(ctx, token), nil
+	return now.Member, endpoint.WithToken(ctx, token), nil
 }
 
 // transfer is one stream on its way into a spool.
 type transfer struct {
 	cluster  Cluster
-	endpoint endpoint
+	endpoint endpoint.Endpoint
 	conn     *grpc.ClientConn
 	spool    *Spool
 	options  SpoolOptions
@@ -165,7 +166,7 @@ func (t *transfer) broken(ctx context.Context, err error) error {
 	case t.received == 0:
 		return t.cluster.reason(ctx, t.endpoint, err)
 	}
-	return fail.Hint(fmt.Errorf("the member broke off after %s of %s: %s", bytesOf(t.received), bytesOf(t.total), words(err)),
+	return fail.Hint(fmt.Errorf("the member broke off after %s of %s: %s", bytesOf(t.received), bytesOf(t.total), endpoint.Words(err)),
 		"etcd may have crashed or been restarted: look at its log, and take the snapshot again, from another member if there is one")
 }
 
@@ -176,13 +177,13 @@ func (t *transfer) receive(ctx context.Context, out *sinks) error {
 	desc := &grpc.StreamDesc{StreamName: "Snapshot", ServerStreams: true}
 	stream, err := t.conn.NewStream(ctx, desc, "/etcdserverpb.Maintenance/Snapshot", grpc.ForceCodecV2(newCodec()), grpc.MaxCallRecvMsgSize(maxMessage))
 	if err != nil {
-		return rpcError(err)
+		return endpoint.Error(err)
 	}
 	if err := stream.SendMsg(&pb.SnapshotRequest{}); err != nil && !errors.Is(err, io.EOF) { // EOF: RecvMsg tells why
-		return rpcError(err)
+		return endpoint.Error(err)
 	}
 	if err := stream.CloseSend(); err != nil {
-		return rpcError(err)
+		return endpoint.Error(err)
 	}
 	var b *batch
 	defer func() {
@@ -207,7 +208,7 @@ func (t *transfer) receive(ctx context.Context, out *sinks) error {
 			return t.whole()
 		}
 		if err != nil {
-			return rpcError(err)
+			return endpoint.Error(err)
 		}
 		if err := t.take(&m, b); err != nil {
 			m.bufs.Free()

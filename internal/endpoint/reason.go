@@ -1,4 +1,4 @@
-package snapshot
+package endpoint
 
 import (
 	"context"
@@ -18,76 +18,105 @@ import (
 	"etcd-steward/internal/fail"
 )
 
-// reason finds out why a question to e failed, in one sentence with a hint. gRPC has made text of the cause; so when the connection was
+// Reason finds out why a question to e failed, in one sentence with a hint. gRPC has made text of the cause; so when the connection was
 // the matter, it is tried once more by hand. The endpoint's name is for the caller to add.
-func (c Cluster) reason(ctx context.Context, e endpoint, err error) error {
+func (a Access) Reason(ctx context.Context, e Endpoint, err error) error {
+	if err == nil || refused(err) || ctx.Err() != nil || !connection(err) {
+		return a.Explain(ctx, e, err, nil)
+	}
+	_, cause := a.Handshake(ctx, e)
+	return a.Explain(ctx, e, err, cause)
+}
+
+// Explain is Reason for who has tried the handshake already: cause is what came of it.
+func (a Access) Explain(ctx context.Context, e Endpoint, err, cause error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, rpctypes.ErrAuthFailed):
-		return fail.Hint(fmt.Errorf("the password of user %s is wrong, or there is no such user", c.Username), "check the user name and the password file")
+		return fail.Hint(fmt.Errorf("the password of user %s is wrong, or there is no such user", a.Username), "check the user name and the password file")
 	case errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrInvalidAuthToken):
 		return fail.Hint(errors.New("the cluster has authentication, and no user was given"), "name a user with the role root, or show a client certificate whose common name is one")
 	case errors.Is(err, rpctypes.ErrUserNotFound):
 		return fail.Hint(errors.New("the name in the client certificate is no user of the cluster"), "name a user with the role root, or show a certificate whose common name is one")
 	case errors.Is(err, rpctypes.ErrPermissionDenied):
-		return fail.Hint(errors.New("this user may not take snapshots"), "a snapshot holds everything, so etcd gives it only to users with the role root: etcdctl user grant-role USER root")
+		return fail.Hint(errors.New("this user may not do that"), "etcd allows it only to users with the role root: etcdctl user grant-role USER root")
 	}
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	}
-	connection := status.Code(err) == codes.Unavailable || errors.Is(err, context.DeadlineExceeded)
-	if !connection {
-		return fail.Hint(errors.New(words(err)), "look at etcd's log there")
-	}
-	if cause := c.probe(ctx, e); cause != nil {
+	case !connection(err):
+		return fail.Hint(errors.New(Words(err)), "look at etcd's log there")
+	case cause != nil:
 		return connectionError(e, cause)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fail.Hint(fmt.Errorf("no answer within %v", a.Bound()), "the member accepts connections but is stuck or overloaded: look at its log")
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return fail.Hint(fmt.Errorf("no answer within %v", c.timeout()), "the member accepts connections but is stuck or overloaded: look at its log")
-	}
-	return fail.Hint(errors.New(words(err)), "the connection can be made now: try again")
+	return fail.Hint(errors.New(Words(err)), "the connection can be made now: try again")
 }
 
-// probe connects, and reads the first bytes: with TLS 1.3 a server says only then that it wants another certificate.
-func (c Cluster) probe(ctx context.Context, e endpoint) error {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout())
+// refused says whether a member answered, and would not talk to this user.
+func refused(err error) bool {
+	return NeedsUser(err) || errors.Is(err, rpctypes.ErrAuthFailed) || errors.Is(err, rpctypes.ErrUserNotFound)
+}
+
+// connection says whether a question may have failed because of the way there.
+func connection(err error) bool {
+	return status.Code(err) == codes.Unavailable || errors.Is(err, context.DeadlineExceeded)
+}
+
+// Handshake connects, and reads the first bytes: with TLS 1.3 a server says only then that it wants another certificate. It returns what certificates the
+// server showed, leaf first, also when they are not trusted.
+func (a Access) Handshake(ctx context.Context, e Endpoint) ([]*x509.Certificate, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.Bound())
 	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", e.addr)
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", e.Addr)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
 	deadline, _ := ctx.Deadline()
 	if err := conn.SetDeadline(deadline); err != nil {
-		return err
+		return nil, err
 	}
-	if conf := c.tls(e); conf != nil {
+	var shown []*x509.Certificate
+	if conf := a.TLSFor(e); conf != nil {
 		if conf.ServerName == "" {
-			conf.ServerName, _, _ = net.SplitHostPort(e.addr)
+			conf.ServerName, _, _ = net.SplitHostPort(e.Addr)
 		}
 		conf.NextProtos = []string{"h2"}
-		conn = tls.Client(conn, conf)
+		secure := tls.Client(conn, conf)
+		err := secure.HandshakeContext(ctx)
+		shown = secure.ConnectionState().PeerCertificates
+		var untrusted *tls.CertificateVerificationError
+		if errors.As(err, &untrusted) {
+			shown = untrusted.UnverifiedCertificates
+		}
+		if err != nil {
+			return shown, err
+		}
+		conn = secure
 	}
 	// What an HTTP/2 client sends first: the preface, and empty settings (RFC 9113, 3.4).
 	if _, err := conn.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")); err != nil {
-		return err
+		return shown, err
 	}
 	if _, err := conn.Read(make([]byte, 1)); err != nil && !errors.Is(err, syscall.EAGAIN) {
-		return err
+		return shown, err
 	}
-	return nil
+	return shown, nil
 }
 
 // connectionError names the usual causes.
-func connectionError(e endpoint, err error) error {
+func connectionError(e Endpoint, err error) error {
 	var unknown x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError
 	var host x509.HostnameError
 	var remote *net.OpError
 	var record tls.RecordHeaderError
 	var timeout net.Error
-	hint := "check that etcd runs there, and the endpoint: etcdctl --endpoints " + e.url + " endpoint health"
+	hint := "check that etcd runs there, and the endpoint: etcdctl --endpoints " + e.URL + " endpoint health"
 	switch {
 	case errors.As(err, &unknown):
 		err, hint = errors.New("its certificate was not signed by the given CA"), "give the CA of etcd's client certificates with --cacert; on kubeadm it is /etc/kubernetes/pki/etcd/ca.crt"
@@ -101,7 +130,7 @@ func connectionError(e endpoint, err error) error {
 		err, hint = errors.New("it does not speak TLS"), "write the endpoint with http://"
 	case errors.As(err, &timeout) && timeout.Timeout():
 		err, hint = errors.New("no answer in time"), "check the network between here and there, and that the member is not stuck"
-	case e.secure && closedEarly(err):
+	case e.Secure && closedEarly(err):
 		err, hint = errors.New("it closed the connection during the TLS handshake"), "it may not speak TLS: write the endpoint with http://"
 	case closedEarly(err):
 		err, hint = errors.New("it closed the connection at once"), "it may want TLS: write the endpoint with https://"
