@@ -26,7 +26,7 @@ bin/tools/age bin/tools/age-keygen: $(T)/age/go.mod $(T)/age/go.sum
 bin/tools/golangci-lint: $(T)/golangci-lint/go.mod $(T)/golangci-lint/go.sum
 	cd $(T)/golangci-lint && $(GOBUILD) -o $(CURDIR)/$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
-setup: ## what the tests need beside Go: zstd, curl, jq, systemd, from Debian's packages, when run as root there
+setup: ## what the tests need beside Go, from Debian packages, and the root file system of the machines they boot, when run as root there
 	@integration/setup
 # The tests feed damaged files to bbolt, which trusts its pages: without checkptr that is an error which is caught, not the end of the process.
 test: setup tools build ## everything that can be tested on this machine, with the race detector
