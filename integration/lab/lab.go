@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 )
@@ -73,15 +74,22 @@ func Eventually(t T, within time.Duration, what string, cond func() error) {
 	}
 }
 
+// givenAddrs are those that FreeAddr gave in this process.
+var givenAddrs sync.Map
+
 // FreeAddr is a loopback address whose port was free a moment ago. It is below the range from which Linux takes the ports of
-// outgoing connections, so that none of those, of any test that runs meanwhile, has it when the server binds it.
+// outgoing connections, so that none of those, of any test that runs meanwhile, has it when the server binds it. No address is given twice.
 func FreeAddr(t T) string {
 	t.Helper()
 	const first, ports, tries = 10000, 22000, 100
 	var err error
 	for range tries {
 		var l net.Listener
-		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(ports))); err == nil {
+		addr := fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(ports))
+		if _, taken := givenAddrs.LoadOrStore(addr, true); taken {
+			continue
+		}
+		if l, err = net.Listen("tcp", addr); err == nil {
 			defer func() { _ = l.Close() }()
 			return l.Addr().String()
 		}

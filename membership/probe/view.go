@@ -12,42 +12,57 @@ import (
 type View struct {
 	At      time.Time
 	Answers []Answer // one for each client URL that was asked: those given, and those that members named
+	// Shown are the certificates that we show to members, leaf first.
+	Shown []*x509.Certificate
+	// Hashed says whether hashes were asked for. A member without one has the reason in its answer.
+	Hashed bool
 }
 
 // Answer is what one endpoint said, or why it said nothing. What could not be found out has its zero value.
 type Answer struct {
 	Endpoint string
 	Given    bool  // by the user or the configuration, not by another member
-	Err      error // why there is no answer at all; the rest is then zero, but for Certificates
+	Err      error // why there is no answer at all; the rest is then zero, but for Certificates and what came by HTTP
+	// Named is the member among whose client URLs the endpoint is, as another member said; 0 when nobody did.
+	Named uint64
 	// RTT is how long the status took to come.
 	RTT time.Duration
 
 	ClusterID, MemberID uint64
 	Version             string // of the server: 3.6.16
+	ClusterVersion      string // what all members speak, when it told over HTTP
 	StorageVersion      string
+	Downgrade           string // the version to which the cluster is being downgraded; "" when it is not
 	Leader              uint64 // member ID, 0: it knows none
 	Learner             bool
 	Term                uint64
 	Index, Applied      uint64 // of raft: last committed entry that it knows, last that it applied
 	Revision            int64
 	DBSize, DBInUse     int64 // bytes
-	Quota               int64 // bytes; 0: the server does not say (before 3.6)
+	Quota               int64 // bytes; 0: the server does not say (before 3.6), and its metrics are not known
 	Errors              []string
 	// Quorum: a linearizable read came back.
 	Quorum bool
 	// Members are as it knows them; nil when it did not say.
 	Members []Member
 	Alarms  []Alarm
-	// AuthRefused: it answered, but this user may not ask for everything.
+	// AuthRefused: it answered, but this user may not ask for everything; AuthErr says why.
 	AuthRefused bool
-	// Hash is its HashKV at the view's common revision.
-	Hash *Hash
+	AuthErr     error
+	// Hash is its HashKV at the view's common revision; HashErr why there is none, when hashes were asked for.
+	Hash    *Hash
+	HashErr error
 	// Certificates are what it showed at the TLS handshake, leaf first.
 	Certificates []*x509.Certificate
 	// Clock is its clock less ours, when it told its time (HTTP Date, to the second); ClockKnown says so.
 	Clock      time.Duration
 	ClockKnown bool
+	// Metrics are what its /metrics said, when they were asked for and can be reached.
+	Metrics *Metrics
 }
+
+// Up says whether there is an answer.
+func (a *Answer) Up() bool { return a.Err == nil }
 
 // Member is a line of a member's list of members.
 type Member struct {
