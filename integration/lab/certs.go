@@ -50,6 +50,12 @@ func NewCA(t T) *CA {
 // a time in the past gives an expired one.
 func (ca *CA) Issue(t T, name string, notAfter time.Time) Pair {
 	t.Helper()
+	return ca.IssueFor(t, name, notAfter)
+}
+
+// IssueFor is Issue for these addresses and names too.
+func (ca *CA) IssueFor(t T, name string, notAfter time.Time, hosts ...string) Pair {
+	t.Helper()
 	key := newKey(t)
 	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
 	if err != nil {
@@ -61,6 +67,13 @@ func (ca *CA) Issue(t T, name string, notAfter time.Time) Pair {
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}, DNSNames: []string{"localhost"},
+	}
+	for _, host := range hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			tmpl.IPAddresses = append(tmpl.IPAddresses, ip)
+		} else {
+			tmpl.DNSNames = append(tmpl.DNSNames, host)
+		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.cert, &key.PublicKey, ca.key)
 	if err != nil {

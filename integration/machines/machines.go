@@ -8,11 +8,13 @@
 package machines
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"etcd-steward/integration/lab"
 )
@@ -111,7 +113,9 @@ func (n *Net) explain(t lab.T) {
 			t.Logf("--- %s is off", m.Name)
 			continue
 		}
-		out := m.Run(t.Context(), "journalctl", "--no-pager", "-n", "60", "-o", "short-precise")
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // the test's own has ended
+		out := m.Run(ctx, "journalctl", "--no-pager", "-n", "60", "-o", "short-precise")
+		cancel()
 		t.Logf("--- the last of %s's journal\n%s%s", m.Name, out.Stdout, out.Stderr)
 		if os.Getenv("STEWARD_HOLD") != "" {
 			fmt.Fprintf(os.Stderr, "%s: nsenter -t %d -a bash -l\n", m.Name, m.Leader())

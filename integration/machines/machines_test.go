@@ -94,7 +94,7 @@ func TestTrouble(t *testing.T) {
 	n := Start(t, Options{Count: 2})
 	m1, m2 := n.Machine("m1"), n.Machine("m2")
 	ping := func(target string) error {
-		return m1.Run(t.Context(), "timeout", "1", "bash", "-c", "exec 3<>/dev/tcp/"+target).Err()
+		return m1.Run(t.Context(), "timeout", "0.3", "bash", "-c", "exec 3<>/dev/tcp/"+target).Err()
 	}
 	m2.Exec(t, "systemd-socket-activate", "-l", "7777", "-l", "7778", "--accept", "--inetd", "/bin/echo", "hello")
 	up := func(what string) {

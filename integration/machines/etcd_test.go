@@ -1,0 +1,58 @@
+package machines
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestEtcdUnits: each way of setting etcd up under systemd gives a cluster that accepts writes, on every version, and that is up again after a power cut.
+func TestEtcdUnits(t *testing.T) {
+	for _, o := range []EtcdOptions{
+		{Flavour: Kubespray, Version: "3.6"},
+		{Flavour: DropIn, Version: "3.5", IPv6: true},
+		{Flavour: YAML, Version: "3.7", WALDir: "/srv/wal/etcd"},
+		{Flavour: Kubespray, Version: "3.6", PlainHTTP: true},
+	} {
+		t.Run(string(o.Flavour)+" "+o.Version, func(t *testing.T) {
+			t.Parallel()
+			n := Start(t, Options{Count: 2, IPv6: o.IPv6})
+			c := Etcd(t, n, o)
+			m := c.Member("m1")
+			if got := m.Property(t, "etcd", "User"); got != "etcd" {
+				t.Errorf("etcd runs as %q", got)
+			}
+			if r := m.Run(t.Context(), "test", "-d", "/srv/wal/etcd"); (r.Code == 0) != (o.WALDir != "") {
+				t.Errorf("the WAL folder: %+v", r)
+			}
+			put(t, c)
+			m.PowerCut(t)
+			m.Boot(t)
+			c.WaitHealthy(t)
+			put(t, c)
+		})
+	}
+}
+
+func put(t *testing.T, c *Cluster) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	resp, err := c.Client(t).MemberList(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, m := range resp.Members {
+		names = append(names, m.Name+"="+strings.Join(m.PeerURLs, ","))
+	}
+	for _, m := range c.Members {
+		if !strings.Contains(strings.Join(names, " "), m.MemberName+"="+m.PeerURL) {
+			t.Errorf("the members are %v, without %s=%s", names, m.MemberName, m.PeerURL)
+		}
+	}
+	if _, err := c.Client(t).Put(ctx, "k", "v"); err != nil {
+		t.Fatal(err)
+	}
+}
