@@ -48,6 +48,8 @@ type Workload struct {
 	Mounts []Mount
 	// Files are what was read to find out all this, the weakest first.
 	Files []string
+	// Unread is the error of a file that belongs to them and could not be read.
+	Unread error
 	// User and Group are whom the unit runs as; "" is root.
 	User, Group string
 
@@ -74,10 +76,14 @@ type Setting struct {
 type Etcd struct {
 	Workload
 	Settings Settings
+	// Etcdctl are variables that are meant for etcdctl and stand among etcd's own, as kubespray puts them, by name: ETCDCTL_CERT.
+	Etcdctl Settings
 	// Ignored are flags and variables that etcd does not look at, because it is given a config file.
 	Ignored Settings
 	// Config is the YAML file that etcd reads, as this machine names it; "" when there is none.
 	Config string
+	// Unclear: a file with settings is there and could not be read or understood, so that Settings may lack anything. Machine.Etcd does not give such an etcd out.
+	Unclear error
 }
 
 // Part is a process of a Kubernetes control plane: kube-apiserver, kube-controller-manager, kube-scheduler.
