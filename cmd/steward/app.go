@@ -48,6 +48,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 				createCommand(), listCommand(), showCommand(), verifyCommand(), pruneCommand(), compactCommand(), exportCommand(), copyCommand()),
 			group("restore", "bring a member back from a backup", dataDirCommand()),
 			keysGroup(),
+			planGroup(),
 			group("config", "what steward and stewardd would use", configShowCommand()),
 			versionCommand(), completionCommand(), manCommand(),
 		},
@@ -93,6 +94,12 @@ var uses = map[string]part{
 	"keys get":         everywhere | anyStore | opening,
 	"keys history":     everywhere | anyStore | opening,
 	"keys diff":        everywhere | anyStore | anyEtcd | opening,
+	"plan list":        everywhere | anyStore,
+	"plan show":        everywhere | anyStore,
+	"plan status":      everywhere | anyStore,
+	"plan run":         everywhere | anyStore | anyEtcd | asking,
+	"plan rollback":    everywhere | anyStore | anyEtcd | asking,
+	"plan close":       everywhere | anyStore,
 }
 
 // call is one command's run.

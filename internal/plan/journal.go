@@ -55,7 +55,7 @@ type Journal struct {
 // OpenJournal opens, or begins, the journal of a party below dir, and keeps the plan beside it. [ErrBusy] (refused) means that another process has it open.
 func OpenJournal(dir string, p *Plan, party string) (_ *Journal, err error) {
 	folder := filepath.Join(dir, p.ID)
-	if err := makeFolder(dir, folder); err != nil {
+	if err := makeFolder(folder); err != nil {
 		return nil, err
 	}
 	if err := keepPlan(folder, p); err != nil {
@@ -72,10 +72,10 @@ func OpenJournal(dir string, p *Plan, party string) (_ *Journal, err error) {
 			err = errors.Join(err, f.Close())
 		}
 	}()
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
+	if err := lockFile(f); errors.Is(err, ErrBusy) {
 		return nil, fail.Refused(fmt.Errorf("party %s of plan %s: %w", party, p.ID, ErrBusy), "watch it: steward plan status "+p.ID+" --watch")
 	} else if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", path, err)
+		return nil, err
 	}
 	if err := j.load(); err != nil {
 		return nil, fail.Refused(fmt.Errorf("read %s: %w", path, err), "rename it, then the same command goes on by what the store says")
@@ -83,11 +83,24 @@ func OpenJournal(dir string, p *Plan, party string) (_ *Journal, err error) {
 	return j, atomicfile.SyncDir(folder)
 }
 
-// makeFolder makes a plan's folder, which only its owner may read.
-func makeFolder(dir, folder string) error {
+// lockFile keeps other processes on this machine out until the file is closed.
+func lockFile(f *os.File) error {
+	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	switch {
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		return ErrBusy
+	case err != nil:
+		return fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return nil
+}
+
+// makeFolder makes a folder that only its owner may read, and its name durable.
+func makeFolder(folder string) error {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return fail.New(fail.Failed, fmt.Errorf("make the folder for journals: %w", err), "run it as root, or name another folder with --state-dir")
 	}
+	dir := filepath.Dir(folder)
 	return errors.Join(atomicfile.SyncDir(dir), atomicfile.SyncDir(filepath.Dir(dir)))
 }
 

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -52,7 +54,12 @@ func (r *Runner) Open(ctx context.Context, p *Plan) error {
 	if r.Cluster != "" && r.Cluster != p.Cluster {
 		return fail.Refused(fmt.Errorf("plan %s is for cluster %s, this is cluster %s", p.ID, p.Cluster, r.Cluster), "")
 	}
-	held, release, err := r.hold(ctx, "open")
+	alone, err := r.alone()
+	if err != nil {
+		return err
+	}
+	defer alone()
+	held, release, err := r.hold(ctx, openLock)
 	if err != nil {
 		return err
 	}
@@ -61,6 +68,24 @@ func (r *Runner) Open(ctx context.Context, p *Plan) error {
 		return err
 	}
 	return r.around("board open", func() error { return r.patiently(held, func() error { return r.point(held, p) }) })
+}
+
+// openLock is the lock of whoever opens a plan, and the name of the file that keeps other processes of this machine out.
+const openLock = "open"
+
+func (r *Runner) alone() (release func(), err error) {
+	if err := makeFolder(r.Dir); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(r.Dir, openLock+".lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open a plan: %w", err)
+	}
+	if err := lockFile(f); err != nil {
+		_ = f.Close()
+		return nil, fail.Refused(fmt.Errorf("open a plan: %w", err), "wait for it to end")
+	}
+	return func() { _ = f.Close() }, nil
 }
 
 // store puts the plan on the board, where it is nothing but a document yet.

@@ -72,9 +72,9 @@ type PartyState struct {
 
 // StepState is what has become of a step.
 type StepState struct {
-	Mark   Mark            `json:"mark"`
-	Host   string          `json:"host"`
-	Began  time.Time       `json:"began"`
+	Mark   Mark            `json:"mark,omitempty"`
+	Host   string          `json:"host,omitempty"`
+	Began  time.Time       `json:"began,omitzero"`
 	Ended  time.Time       `json:"ended,omitzero"`
 	Undo   time.Time       `json:"undo,omitzero"`   // when undoing began
 	Undone time.Time       `json:"undone,omitzero"` // when it was undone

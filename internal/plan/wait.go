@@ -26,7 +26,10 @@ func (s *State) readyToBegin(p *Plan, step Step, m Machine) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return errors.Join(s.hopeless(p, step.Name), &waiting{missing})
+	if err := s.hopeless(p, step.Name); err != nil {
+		return err
+	}
+	return &waiting{missing}
 }
 
 // hopeless is why waiting for the steps before one would be in vain: one of them has failed.
@@ -62,7 +65,7 @@ func (w *work) await(ctx context.Context, step Step, check func(*State) error) (
 		}
 		err = check(st)
 		var left *waiting
-		if hopeless := new(fail.Error); err == nil || errors.As(err, &hopeless) || !errors.As(err, &left) {
+		if !errors.As(err, &left) {
 			return st, err
 		}
 		if text := w.plan.waitText(st, left.steps); text != said || time.Since(at) > sayAgain {

@@ -16,6 +16,8 @@ type Claim struct {
 	Holder string    // for people: host and process
 	Tick   time.Time // the schedule's time, the same on every host; not when the host got around to it
 	TTL    time.Duration
+	// Gone says of another holder that it is certainly not at work any more, so that its lease need not expire first. nil: of none.
+	Gone func(holder string) bool
 }
 
 // Outcome says how a claim ended.

@@ -122,6 +122,22 @@ func TestTakeover(t *testing.T) {
 	}
 }
 
+// The lease of a holder of whom the claimant knows that it is gone is not waited for; anyone else's is.
+func TestGone(t *testing.T) {
+	st, _ := fileStore(t)
+	first := take(t, st, claim("m1, process 1"), Mine)
+	again := claim("m1, process 2")
+	again.Gone = func(holder string) bool { return holder == "m1, process 1" }
+	second := take(t, st, again, Mine)
+	if err := first.Renew(t.Context()); !errors.Is(err, ErrLost) {
+		t.Errorf("Renew by the one who was said to be gone: %v, want %v", err, ErrLost)
+	}
+	take(t, st, again, Held) // by process 2, which is not
+	if err := second.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // A machine whose clock is wrong by a day neither takes a lease early nor waits for ever: only the store's clock counts. The
 // store's clock is what os.Chtimes says; the claim's times are not compared with this machine's.
 func TestClocks(t *testing.T) {

@@ -111,7 +111,7 @@ func (l *Lease) try(ctx context.Context, c Claim) (Outcome, error) {
 	if !rec.Done.Before(c.Tick) && !rec.Done.After(c.Tick.Add(futureMax)) {
 		return Done, nil
 	}
-	if rec.Holder != "" {
+	if rec.Holder != "" && (c.Gone == nil || !c.Gone(rec.Holder)) {
 		left, err := l.left(ctx, rec, info)
 		if err != nil {
 			return 0, err
