@@ -13,11 +13,12 @@ const (
 	AddLearner Kind = "add as learner"
 	AddVoter   Kind = "add as voter"
 	Start      Kind = "start"
+	Stop       Kind = "stop" // or cut off, until its Start
 	Promote    Kind = "promote"
 	Remove     Kind = "remove"
 )
 
-// Step is one change, or a new member's start. ID is that of the member, and for an addition one that the plan gives it.
+// Step is one change, or a member's start or stop. ID is that of the member, and for an addition one that the plan gives it.
 type Step struct {
 	Kind Kind
 	ID   uint64
@@ -130,6 +131,8 @@ func (c *Cluster) apply(s Step) {
 		if c.Members[i].Name == "" {
 			c.Members[i].Name = s.Name
 		}
+	case Stop:
+		c.Members[i].Up = false
 	case Promote:
 		c.Members[i].Learner = false
 	case Remove:

@@ -43,6 +43,7 @@ func plans(c Cluster) (all [][]Step) {
 	all = append(all, join, []Step{{AddVoter, newID, "new"}, {Start, newID, "new"}})
 	for _, m := range c.Members {
 		all = append(all, []Step{{Remove, m.ID, ""}}, []Step{{Promote, m.ID, ""}}, []Step{{Start, m.ID, "again"}})
+		all = append(all, []Step{{Stop, m.ID, ""}}, append([]Step{{Stop, m.ID, ""}, {Remove, m.ID, ""}}, join...))
 		all = append(all, append([]Step{{Remove, m.ID, ""}}, join...), append(append([]Step{}, join...), Step{Remove, m.ID, ""}))
 	}
 	return all

@@ -1,0 +1,237 @@
+package membership
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+
+	"etcd-steward/internal/fail"
+	"etcd-steward/internal/host"
+	"etcd-steward/internal/plan"
+)
+
+// here is the machine, or an error where only the cluster can be acted on.
+func (s *Site) here() (*Host, error) {
+	if s.Host == nil {
+		return nil, fail.New(fail.Usage, errors.New("this part of the plan is for the member's own machine"), "run it there")
+	}
+	return s.Host, nil
+}
+
+// etcd is the etcd of this machine that is meant; nil and no error when none is set up.
+func (h *Host) etcd() (*host.Etcd, error) {
+	if len(h.Machine.Etcds) == 0 {
+		return nil, nil
+	}
+	return h.Machine.Etcd(h.Etcd)
+}
+
+// is says whether this machine's etcd is set up as that member: by its name, or by the peer URL that it advertises.
+func is(e *host.Etcd, m Spec) bool {
+	if e == nil {
+		return false
+	}
+	for _, u := range e.URLs("initial-advertise-peer-urls") {
+		if hasURL(m.PeerURLs, u) {
+			return true
+		}
+	}
+	return m.Name != "" && e.Member() == m.Name
+}
+
+// Is says whether a member's etcd is the one of this machine.
+func (h *Host) Is(m Spec) bool {
+	e, err := h.etcd()
+	return err == nil && is(e, m)
+}
+
+// removed is the member that the plan removes, as it was.
+func (b Basis) removed() (Spec, bool) {
+	i := slices.IndexFunc(b.Members, func(m Spec) bool { return m.ID == b.Removes })
+	if i < 0 || b.Removes == 0 {
+		return Spec{}, false
+	}
+	return b.Members[i], true
+}
+
+// dirs are the data directory, and the WAL's where it is elsewhere.
+func (h *Host) dirs(e *host.Etcd) ([]string, error) {
+	data, err := e.DataDir()
+	if err != nil {
+		return nil, err
+	}
+	wal, err := e.WALDir()
+	if err != nil {
+		return nil, err
+	}
+	all := []string{h.Machine.Path(data)}
+	if wal != "" {
+		all = append(all, h.Machine.Path(wal))
+	}
+	return all, nil
+}
+
+// suffix is that of data which a plan sets aside: the same whenever it is asked.
+func suffix(p *plan.Plan) string { return host.AsideSuffix(p.Made) }
+
+// aside renames what data there is.
+func (h *Host) aside(t *plan.Task, e *host.Etcd, suffix string) ([]string, error) {
+	dirs, err := h.dirs(e)
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, dir := range dirs {
+		f, err := host.Look(dir)
+		if err != nil {
+			return all, err
+		}
+		if !f.Exists || f.Empty {
+			continue
+		}
+		to, moved, err := host.SetAside(dir, suffix)
+		if err != nil {
+			return all, err
+		}
+		if moved {
+			t.Say("%s was renamed to %s", dir, to)
+			all = append(all, to)
+		}
+	}
+	return all, nil
+}
+
+// stopOld stops the etcd of the member that is replaced on its own machine, where it still runs or is started again and again.
+func (s *Site) stopOld(ctx context.Context, t *plan.Task) (any, error) {
+	h, err := s.here()
+	if err != nil {
+		return nil, err
+	}
+	if err := h.Machine.Refuse(host.Replace); err != nil {
+		return nil, err
+	}
+	b, err := BasisOf(*t.Plan)
+	if err != nil {
+		return nil, err
+	}
+	e, err := h.etcd()
+	if err != nil || e == nil {
+		return nil, err // nothing is set up: nothing to stop
+	}
+	old, _ := b.removed()
+	if !is(e, old) {
+		return nil, nil // check says what is in the way, if anything is
+	}
+	if _, _, err := s.look(ctx, t.Plan); err != nil {
+		return nil, err
+	}
+	return nil, h.Control.Hold(ctx, &e.Workload)
+}
+
+// startOld lets it start again, if it is still a member.
+func (s *Site) startOld(ctx context.Context, t *plan.Task) error {
+	h, err := s.here()
+	if err != nil {
+		return err
+	}
+	c, b, err := s.see(ctx, t.Plan)
+	if err != nil {
+		return err
+	}
+	e, err := h.etcd()
+	old, _ := b.removed()
+	if err != nil || !is(e, old) {
+		return err
+	}
+	if _, member := c.Member(b.Removes); !member {
+		t.Say("%s was removed: its etcd stays stopped", old.short())
+		return nil
+	}
+	if err := h.Control.Release(ctx, &e.Workload); err != nil {
+		return err
+	}
+	return h.Control.Start(ctx, &e.Workload)
+}
+
+// stopRemoved stops the etcd of a member that was removed, and keeps it from starting.
+func (s *Site) stopRemoved(ctx context.Context, t *plan.Task) (any, error) {
+	h, e, err := s.retired(t)
+	if err != nil {
+		return nil, err
+	}
+	return nil, h.Control.Hold(ctx, &e.Workload)
+}
+
+func (s *Site) startRemoved(ctx context.Context, t *plan.Task) error { return nil } // its member is gone: there is nothing to go back to
+
+// setAside renames its data.
+func (s *Site) setAside(_ context.Context, t *plan.Task) (any, error) {
+	h, e, err := s.retired(t)
+	if err != nil {
+		return nil, err
+	}
+	aside, err := h.aside(t, e, suffix(t.Plan))
+	return map[string][]string{"aside": aside}, err
+}
+
+func (s *Site) bringBack(context.Context, *plan.Task) error { return nil }
+
+// retired is the etcd of the member that the plan has removed, on its own machine.
+func (s *Site) retired(t *plan.Task) (*Host, *host.Etcd, error) {
+	h, err := s.here()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := h.Machine.Refuse(host.Remove); err != nil {
+		return nil, nil, err
+	}
+	b, err := BasisOf(*t.Plan)
+	if err != nil {
+		return nil, nil, err
+	}
+	e, err := h.etcd()
+	if err != nil {
+		return nil, nil, err
+	}
+	old, _ := b.removed()
+	if !is(e, old) {
+		what := "no etcd"
+		if e != nil {
+			what = fmt.Sprintf("the etcd of %s (%s)", e.Member(), joined(e.URLs("initial-advertise-peer-urls")))
+		}
+		return nil, nil, fail.Refused(fmt.Errorf("this machine has %s, and not that of %s", what, old), "run it on the machine of the removed member")
+	}
+	return h, e, nil
+}
+
+// local says whether a URL's host is an address of this machine.
+func local(raw string) (bool, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return false, err
+	}
+	found, err := addresses(u.Hostname(), lookup)
+	if err != nil {
+		return false, err
+	}
+	mine, err := net.InterfaceAddrs()
+	if err != nil {
+		return false, fmt.Errorf("list this machine's addresses: %w", err)
+	}
+	for _, a := range mine {
+		if n, ok := a.(*net.IPNet); ok {
+			for _, f := range found {
+				if n.IP.Equal(net.ParseIP(f)) || n.IP.IsLoopback() && n.Contains(net.ParseIP(f)) {
+					return true, nil
+				}
+			}
+		}
+	}
+	return false, nil
+}
+
+// lookup resolves a name as the rest of the machine does.
+func lookup(name string) ([]string, error) { return net.LookupHost(name) }
