@@ -145,20 +145,23 @@ func (c *Cluster) Configure(t lab.T, m *Member, initialCluster, state string) {
 func (c *Cluster) Start(t lab.T, m *Member) {
 	t.Helper()
 	if m.Files.Manifest != "" {
-		m.Script(t, "f='"+m.Files.Manifest+"'; if [ -e \"$f.off\" ]; then mv \"$f.off\" \"$f\"; fi; systemctl enable -q --now kubelet")
+		m.Script(t, "if [ -e "+parked+" ]; then mv "+parked+" "+m.Files.Manifest+"; fi; systemctl enable -q --now kubelet")
 		return
 	}
 	m.Script(t, "systemctl daemon-reload; systemctl enable -q etcd; systemctl start --no-block etcd")
 }
 
-// Stop stops a member in order, and waits until it is gone. A static pod's manifest is moved out of the kubelet's folder's sight until Start.
+// parked is where Stop puts the manifest of a static pod: another name in the same folder would not do.
+const parked = "/etc/kubernetes/etcd.yaml.parked"
+
+// Stop stops a member in order, and waits until it is gone. A static pod's manifest is out of the kubelet's sight until Start.
 func (c *Cluster) Stop(t lab.T, m *Member) {
 	t.Helper()
 	if m.Files.Manifest == "" {
 		m.Systemctl(t, "stop", "etcd")
 		return
 	}
-	m.Script(t, "mv '"+m.Files.Manifest+"' '"+m.Files.Manifest+".off'")
+	m.Must(t, "mv", m.Files.Manifest, parked)
 	lab.Eventually(t, 60*time.Second, "the kubelet ends etcd on "+m.Name, func() error {
 		if r := m.Run(t.Context(), "pgrep", "-x", "etcd"); r.Code == 0 {
 			return errors.New("it still runs")

@@ -35,6 +35,30 @@ func TestEtcdUnits(t *testing.T) {
 	}
 }
 
+// TestEtcdStaticPod: the stand-in kubelet runs what kubeadm writes; without its manifest etcd stops, and with it it is back; it is there after a reboot, and
+// outlives the kubelet.
+func TestEtcdStaticPod(t *testing.T) {
+	t.Parallel()
+	n := Start(t, Options{Count: 2})
+	c := Etcd(t, n, EtcdOptions{Flavour: StaticPod, WALDir: "/srv/wal/etcd"})
+	m := c.Member("m1")
+	pid := m.Must(t, "pgrep", "-x", "etcd")
+	m.Systemctl(t, "restart", "kubelet")
+	put(t, c)
+	if now := m.Must(t, "pgrep", "-x", "etcd"); now != pid {
+		t.Errorf("etcd was %s and is %s: it did not outlive the kubelet", pid, now)
+	}
+	c.Stop(t, m)
+	if !m.Exists(t, parked) || m.Exists(t, m.Files.Manifest) {
+		t.Error("the manifest is not kept")
+	}
+	c.Start(t, m)
+	c.WaitHealthy(t)
+	m.Reboot(t)
+	c.WaitHealthy(t)
+	put(t, c)
+}
+
 func put(t *testing.T, c *Cluster) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
