@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -183,6 +184,9 @@ func (p *Plan) validateSteps() error {
 			return fmt.Errorf("step %q: %w", s.Name, err)
 		}
 		seen[s.Name] = true
+	}
+	if !slices.ContainsFunc(p.Steps, func(s Step) bool { return !s.Optional }) {
+		return errors.New("none of the steps must be done: such a plan is done before it begins")
 	}
 	return nil
 }
