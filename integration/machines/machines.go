@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -114,9 +115,9 @@ func (n *Net) explain(t lab.T) {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // the test's own has ended
-		out := m.Run(ctx, "journalctl", "--no-pager", "-n", "60", "-o", "short-precise")
+		out := m.Run(ctx, "journalctl", "--no-pager", "-n", "30", "-o", "short-precise")
 		cancel()
-		t.Logf("--- the last of %s's journal\n%s%s", m.Name, out.Stdout, out.Stderr)
+		t.Logf("--- the last of %s's journal\n%s%s", m.Name, clip(out.Stdout), out.Stderr)
 		if os.Getenv("STEWARD_HOLD") != "" {
 			fmt.Fprintf(os.Stderr, "%s: nsenter -t %d -a bash -l\n", m.Name, m.Leader())
 		}
@@ -125,6 +126,19 @@ func (n *Net) explain(t lab.T) {
 		fmt.Fprintln(os.Stderr, "the machines are kept until this test is interrupted")
 		select {}
 	}
+}
+
+// clip shortens long lines: etcd's log has stacks in one.
+func clip(text string) string {
+	const widest = 300
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if len(line) > widest {
+			line = line[:widest] + "...\n"
+		}
+		b.WriteString(line)
+	}
+	return b.String()
 }
 
 // require returns the root file system, or skips the test with what is missing.
