@@ -92,8 +92,11 @@ func (s *asked) describe(ctx context.Context) error {
 	return nil
 }
 
-// deepen asks for the list of members, and whether there is a quorum. A learner answers neither.
+// deepen asks for the list of members, whether there is a quorum, and for the revision again. A learner answers only the last.
 func (s *asked) deepen(ctx context.Context) {
+	if st, err := pb.NewMaintenanceClient(s.conn).Status(endpoint.WithToken(ctx, s.token), &pb.StatusRequest{}); err == nil {
+		s.RevisionAfter, s.AppliedAfter = st.GetHeader().GetRevision(), st.GetRaftAppliedIndex()
+	}
 	if s.Learner {
 		return
 	}

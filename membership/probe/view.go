@@ -38,9 +38,13 @@ type Answer struct {
 	Term                uint64
 	Index, Applied      uint64 // of raft: last committed entry that it knows, last that it applied
 	Revision            int64
-	DBSize, DBInUse     int64 // bytes
-	Quota               int64 // bytes; 0: the server does not say (before 3.6), and its metrics are not known
-	Errors              []string
+	// RevisionAfter and AppliedAfter are from a second look, after the first was complete. With both it can be told whether two members that have applied
+	// the same are at different revisions, however busy they are. 0 when there was no second answer.
+	RevisionAfter   int64
+	AppliedAfter    uint64
+	DBSize, DBInUse int64 // bytes
+	Quota           int64 // bytes; 0: the server does not say (before 3.6), and its metrics are not known
+	Errors          []string
 	// Quorum: a linearizable read came back.
 	Quorum bool
 	// Members are as it knows them; nil when it did not say.

@@ -1,0 +1,121 @@
+package health
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"etcd-steward/membership/probe"
+)
+
+// divergeNext: the majority's data is kept, the odd member is replaced.
+const divergeNext = "steward backup create; then, of the members that differ from the majority, each: steward member replace NAME --force REASON"
+
+// divergence judges whether members that are one cluster have one history. etcd itself notices nothing of it: all are healthy and no alarm is raised.
+func (j *judge) divergence() {
+	j.hashes()
+	j.revisions()
+}
+
+// hashes compares HashKV at one revision. Where it differs, the smaller group is named.
+func (j *judge) hashes() {
+	if !j.View.Hashed || len(j.ours()) < 2 {
+		return
+	}
+	type place struct{ revision, compact int64 }
+	groups := map[place]map[uint32][]*probe.Answer{}
+	var unknown []string
+	for _, a := range j.ours() {
+		switch {
+		case a.Hash != nil:
+			p := place{a.Hash.Revision, a.Hash.Compact}
+			if groups[p] == nil {
+				groups[p] = map[uint32][]*probe.Answer{}
+			}
+			groups[p][a.Hash.Sum] = append(groups[p][a.Hash.Sum], a)
+		case !a.Learner && a.HashErr != nil:
+			unknown = append(unknown, fmt.Sprintf("%s: %v", j.name(a.MemberID), a.HashErr))
+		}
+	}
+	for p, sums := range groups {
+		if len(sums) > 1 {
+			j.add(Critical, Divergence, 0, Finding{
+				Text: "members hold different data at one revision", Evidence: fmt.Sprintf("at revision %d, compacted at %d: %s", p.revision, p.compact, j.sums(sums)), Next: divergeNext,
+			})
+		}
+	}
+	if len(groups) > 1 {
+		unknown = append(unknown, "members are compacted at different revisions")
+	}
+	if len(unknown) > 0 {
+		j.add(Info, HashUnknown, 0, Finding{Text: "not all members' data could be compared", Evidence: strings.Join(unknown, "; "), Next: "give it more time: steward health --timeout 1m", Confidence: Certain})
+	}
+}
+
+// sums names who has which hash, the majority first.
+func (j *judge) sums(sums map[uint32][]*probe.Answer) string {
+	keys := slices.SortedFunc(maps.Keys(sums), func(a, b uint32) int { return cmp.Or(len(sums[b])-len(sums[a]), cmp.Compare(a, b)) })
+	var all []string
+	for _, k := range keys {
+		all = append(all, fmt.Sprintf("%s %08x", j.names(sums[k]), k))
+	}
+	return strings.Join(all, ", ")
+}
+
+// revisions finds members that have applied no more than another, and are at a higher revision: the same entries would have led to the same revision. This
+// shows a split also while the smaller revision's data is still the same on both.
+func (j *judge) revisions() {
+	told := map[[2]uint64]bool{}
+	for _, a := range j.ours() {
+		for _, b := range j.ours() {
+			pair := [2]uint64{min(a.MemberID, b.MemberID), max(a.MemberID, b.MemberID)}
+			sure, odd := ahead(a, b)
+			if !odd || told[pair] {
+				continue
+			}
+			told[pair] = true
+			j.add(Critical, Divergence, 0, Finding{
+				Text:     "members that have applied the same are at different revisions",
+				Evidence: fmt.Sprintf("%s at revision %d after entry %d, %s at %d after %d", j.name(a.MemberID), a.Revision, a.Applied, j.name(b.MemberID), b.RevisionAfter, b.Applied),
+				Next:     divergeNext, Confidence: sure,
+			})
+		}
+	}
+}
+
+// ahead says whether a is at a revision that it cannot have, as b shows, and how sure that is. b's revision was read again after its applied entries were
+// counted, so it holds all of them; and an entry makes at most one revision, of which one may have been applied and not been counted.
+func ahead(a, b *probe.Answer) (Confidence, bool) {
+	switch {
+	case b.RevisionAfter == 0 || a.Applied == 0 || a.Applied > b.Applied || a.Revision <= b.RevisionAfter:
+		return "", false
+	case a.Revision > b.RevisionAfter+1:
+		return Certain, true
+	}
+	// One revision: only when both stand still.
+	still := a.Applied == b.Applied && a.Applied == a.AppliedAfter && b.Applied == b.AppliedAfter && a.Revision == a.RevisionAfter && b.Revision == b.RevisionAfter
+	return Likely, still
+}
+
+// past judges what only a look back shows.
+func (j *judge) past() {
+	for _, e := range j.History.events(j.View, j.agreed, j.Now) {
+		switch e.kind {
+		case ClusterChanged:
+			j.add(Critical, ClusterChanged, 0, Finding{
+				Text: "the cluster is another one than before", Evidence: e.text, Next: "when it was restored on purpose, all is well; else check --endpoints: steward member list", Confidence: Certain,
+			})
+		default:
+			j.add(Critical, WentBack, e.member, Finding{
+				Text: "its revision went back: it has lost what it had told", Evidence: e.text, Confidence: Certain,
+				Next: "when it was restored on purpose with the same cluster ID, restart everything that watches etcd; else: steward backup create, and steward doctor -u etcd on its host",
+			})
+		}
+	}
+}
+
+// eventAge is how long something that happened once is told.
+const eventAge = time.Hour
