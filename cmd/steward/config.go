@@ -6,16 +6,18 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"etcd-steward/internal/config"
+	"etcd-steward/internal/host"
 	"etcd-steward/internal/term"
 )
 
 func configShowCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "show",
-		Usage:     "print the effective configuration, and where each value came from",
+		Usage:     "print the effective configuration, where each value came from, and what etcd is on this machine",
 		UsageText: "steward config show [flags]",
 		Description: `Values come from flags, then the environment, then the configuration file, then what this machine runs (kubeadm, kubespray, systemd),
-then defaults. Secrets are never printed.
+then defaults. Secrets are never printed. Below, what runs etcd and the control plane here: files, data directories, URLs, certificates. Run it as root: keys
+of etcd and static pods are for root alone to read.
 
    steward config show
    steward config show -o json`,
@@ -27,6 +29,7 @@ then defaults. Secrets are never printed.
 type shownConfig struct {
 	File     string           `json:"file,omitempty"`
 	Settings []config.Setting `json:"settings"`
+	Machine  shownMachine     `json:"machine"`
 }
 
 func configShow(c *call) error {
@@ -37,7 +40,7 @@ func configShow(c *call) error {
 	if err != nil {
 		return err
 	}
-	out := shownConfig{File: cfg.Path(), Settings: cfg.Effective()}
+	out := shownConfig{File: cfg.Path(), Settings: cfg.Effective(), Machine: showMachine(host.Detect("/"))}
 	return c.answer(out, func(w io.Writer) error {
 		var rows [][]string
 		for _, s := range out.Settings {
@@ -53,6 +56,12 @@ func configShow(c *call) error {
 		if cfg.Store == "" {
 			c.note("no store is configured: --store URL, or store: in the file")
 		}
-		return term.Table(w, term.Columns("field", "value", "from"), rows)
+		if err := term.Table(w, term.Columns("field", "value", "from"), rows); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(w, "\n"); err != nil {
+			return err
+		}
+		return out.Machine.write(w)
 	})
 }

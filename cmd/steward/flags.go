@@ -67,6 +67,7 @@ func globalFlags(shown part) []cli.Flag {
 	flags := []cli.Flag{
 		&cli.StringFlag{Name: "config", Usage: "configuration `FILE` (default: " + config.DefaultPath + ", if there is one) [$STEWARD_CONFIG]", Category: "everywhere"},
 		&cli.StringFlag{Name: "cluster", Usage: "`NAME` of the cluster in the configuration and in the store [$STEWARD_CLUSTER]", Category: "everywhere"},
+		&cli.StringFlag{Name: "etcd", Usage: "`NAME` of this machine's etcd, where there are several: its unit's or its pod's", Category: "etcd", Hidden: hidden(anyEtcd)},
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "`FORMAT`: table or json", Category: "everywhere"},
 		&cli.DurationFlag{Name: "timeout", Usage: "give up after this `DURATION`, as in 30m", DefaultText: "never", Category: "everywhere"},
 		&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask", Category: "everywhere", Hidden: hidden(asking), DisableDefaultText: true},

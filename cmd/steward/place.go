@@ -22,6 +22,7 @@ import (
 func (c *call) config() (*config.Config, error) {
 	opts := config.Options{
 		Path: config.DefaultPath, Optional: true, Flags: overrides(c.Context, os.LookupEnv), Etcdctl: true, Cluster: c.cluster(),
+		Etcd: c.String("etcd"),
 	}
 	for _, k := range keepFlags {
 		if c.IsSet(k.flag) {

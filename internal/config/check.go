@@ -170,6 +170,7 @@ func (c *Config) checkConnection(ps *Problems, i int) {
 		}
 	}
 	switch {
+	case cl.ambiguous != nil:
 	case len(cl.Endpoints) == 0:
 		ps.add(c.origin(at), "cluster %q has no endpoints: they are detected only when there is one cluster", cl.Name)
 	case secure != 0 && secure != len(cl.Endpoints):
@@ -262,7 +263,10 @@ func (c *Config) checkDaemon() Problems {
 		ps.add(c.origin("store"), "store is missing: s3://bucket/prefix or file:///absolute/path")
 	}
 	work, writes := false, false
-	for _, cl := range c.Clusters {
+	for i, cl := range c.Clusters {
+		if cl.ambiguous != nil {
+			ps.add(c.origin(index("clusters", i)), "cluster %q: %v: name its etcd's endpoints, or call the cluster as the etcd is called", cl.Name, cl.ambiguous)
+		}
 		writes = writes || cl.Snapshot.Schedule != schedule.Never || cl.Snapshot.Compact != schedule.Never
 		work = work || cl.Prune.Schedule != schedule.Never || cl.Verify.Schedule != schedule.Never || cl.Verify.Deep != schedule.Never
 	}

@@ -18,6 +18,9 @@ import (
 
 // Etcd is how the cluster's etcd is reached. It reads the TLS files and the password's file.
 func (cl *Cluster) Etcd() (snapshot.Cluster, error) {
+	if cl.ambiguous != nil {
+		return snapshot.Cluster{}, cl.ambiguous
+	}
 	c, at := cl.config, cl.at
 	out := snapshot.Cluster{
 		Endpoints: cl.Endpoints, Username: cl.Username, Password: string(cl.password),

@@ -72,6 +72,9 @@ type Cluster struct {
 	Prune        Prune     `yaml:"prune"`
 	Verify       Verify    `yaml:"verify"`
 
+	// ambiguous: this machine has several etcds, and nobody said which one it is. Whoever needs its etcd is told.
+	ambiguous error
+
 	password secret  // from ETCDCTL_USER or ETCDCTL_PASSWORD
 	config   *Config // that it belongs to
 	at       string  // its path in there: clusters[0]

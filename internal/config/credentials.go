@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+
+	"etcd-steward/internal/host/tree"
 )
 
 // credentialNames are the names under which systemd's LoadCredential= (systemd.exec(5)) may hand over a file that the config does
@@ -60,7 +62,7 @@ func (c *Config) credentials() {
 // blank says whether there is no such credential: no file, or one with nothing in it. The unit gives a newline as the fallback
 // (SetCredential=) for files that do not exist, since systemd would not start the service without one.
 func blank(file string) bool {
-	text, err := readSmall(file)
+	text, err := tree.Tree("/").Read(file)
 	return errors.Is(err, os.ErrNotExist) || err == nil && len(bytes.TrimSpace(text)) == 0
 }
 

@@ -32,6 +32,8 @@ type Options struct {
 	// Cluster is the cluster that flags and environment are about; "" means the only one. Without clusters in the file, it is
 	// the name of the one that is made up.
 	Cluster string
+	// Etcd is the name of this machine's etcd that Cluster is, where there are several.
+	Etcd string
 	// Root is where detection looks, instead of /.
 	Root string
 	// LookupEnv is os.LookupEnv, or a test's.
@@ -125,7 +127,9 @@ func (c *Config) layer(opts Options) error {
 		}
 	}
 	c.credentials()
-	c.detect(opts.Root)
+	if err := c.detect(opts); err != nil {
+		return err
+	}
 	for i := range c.Clusters {
 		if at := index("clusters", i); !c.given(at + ".snapshot.spool") {
 			c.Clusters[i].Snapshot.Spool = c.defaultSpool()

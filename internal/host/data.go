@@ -1,57 +1,245 @@
 package host
 
 import (
-	"context"
+	"errors"
+	"fmt"
 	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"etcd-steward/internal/atomicfile"
 )
 
 // Folder is a data directory, or its WAL's, as it is now.
 type Folder struct {
-	Path   string
-	Exists bool
-	// Empty: nothing is in it (lost+found of a file system does not count).
-	Empty bool
-	Mode  fs.FileMode
-	UID   int
-	GID   int
-	Owner string // user:group, by name where there is one
+	Path   string      `json:"path"`
+	Exists bool        `json:"exists"`
+	Empty  bool        `json:"empty"` // but for what a file system or an earlier SetAside left in it
+	Mode   fs.FileMode `json:"-"`
+	UID    int         `json:"uid"`
+	GID    int         `json:"gid"`
+	Owner  string      `json:"owner,omitempty"` // user:group, by name where there is one
 	// Mount: another file system is mounted there, so the folder itself cannot be renamed.
-	Mount bool
+	Mount bool `json:"mount,omitempty"`
 }
+
+const (
+	asideMark = ".bak-"
+	// asideInside and asidePart are for what is set aside inside of a mount point.
+	asideInside = "bak-"
+	asidePart   = ".part"
+)
 
 // Look says what a folder is; one that does not exist is no error.
-func Look(dir string) (Folder, error) { panic("unreachable: not built yet") }
-
-// SetAside renames dir to dir + ".bak-" + suffix, durably, and returns the new name. A mount point cannot be renamed: then what is in it is renamed into
-// a folder of that name inside. What was set aside with the same suffix before, and what does not exist, is done already; then moved is false or the name is the earlier one's.
-func SetAside(dir, suffix string) (aside string, moved bool, err error) {
-	panic("unreachable: not built yet")
+func Look(dir string) (Folder, error) {
+	f := Folder{Path: dir}
+	dir, err := resolve(dir)
+	if err != nil {
+		return f, err
+	}
+	var st unix.Statx_t
+	err = unix.Statx(unix.AT_FDCWD, dir, 0, unix.STATX_BASIC_STATS, &st)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return f, nil
+	}
+	if err != nil {
+		return f, fmt.Errorf("look at %s: %w", dir, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return f, fmt.Errorf("look at %s: it is not a folder", dir)
+	}
+	f.Exists, f.UID, f.GID, f.Mode = true, int(st.Uid), int(st.Gid), fs.FileMode(st.Mode&0o777)
+	f.Mount = st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT != 0 && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
+	f.Owner = ownerName(f.UID, f.GID)
+	names, err := content(dir)
+	if err != nil {
+		return f, fmt.Errorf("look at %s: %w", dir, err)
+	}
+	f.Empty = len(names) == 0
+	return f, nil
 }
 
-// BringBack undoes SetAside. A dir that exists meanwhile and is not empty is an error: nothing is overwritten.
-func BringBack(dir, suffix string) error { panic("unreachable: not built yet") }
+// ownerName is user:group.
+func ownerName(uid, gid int) string {
+	u, g := strconv.Itoa(uid), strconv.Itoa(gid)
+	if known, err := user.LookupId(u); err == nil {
+		u = known.Username
+	}
+	if known, err := user.LookupGroupId(g); err == nil {
+		g = known.Name
+	}
+	return u + ":" + g
+}
 
-// AsideSuffix is the suffix for what is set aside now, or by whoever has no better one: the time in UTC, 20060102T150405Z.
+// content are the names in a folder that count.
+func content(dir string) ([]string, error) {
+	all, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range all {
+		if n := e.Name(); n != "lost+found" && !strings.HasPrefix(n, asideInside) && !strings.Contains(n, asideMark) {
+			names = append(names, n)
+		}
+	}
+	return names, nil
+}
+
+// resolve follows the links that a folder's path ends with, also to what does not exist.
+func resolve(dir string) (string, error) {
+	dir = filepath.Clean(dir)
+	for range 40 {
+		target, err := os.Readlink(dir)
+		if err != nil {
+			return dir, nil
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(dir), target)
+		}
+		dir = filepath.Clean(target)
+	}
+	return "", fmt.Errorf("resolve %s: too many links", dir)
+}
+
+// AsideSuffix is the suffix for what is set aside now, or by whoever has no better one: the time in UTC.
 func AsideSuffix(now time.Time) string { return now.UTC().Format("20060102T150405Z") }
 
-// Prepare makes an empty folder with mode 0700 for its owner. One that exists must be empty.
-func Prepare(dir string, uid, gid int) error { panic("unreachable: not built yet") }
-
-// Holder is the process that has etcd's database below a data directory open under its lock; 0 when nobody has.
-func Holder(dataDir string) (pid int, err error) { panic("unreachable: not built yet") }
-
-// FreeBytes is how much an unprivileged process could still write below dir, which need not exist yet.
-func FreeBytes(dir string) (uint64, error) { panic("unreachable: not built yet") }
-
-// Latency is how long small durable writes took.
-type Latency struct {
-	Writes        int
-	P50, P99, Max time.Duration
+// SetAside renames dir to dir + ".bak-" + suffix, durably, and returns the new name. A mount point cannot be renamed: then all that is in it moves into
+// its sub-folder "bak-" + suffix. Where that name exists already, it was done before: what is in dir by now is left alone, and moved is false. So it is when dir does
+// not exist or is empty; then aside is "".
+func SetAside(dir, suffix string) (aside string, moved bool, err error) {
+	if suffix == "" || strings.ContainsAny(suffix, "/\x00") {
+		return "", false, fmt.Errorf("set %s aside: %q is no suffix", dir, suffix)
+	}
+	if dir, err = resolve(dir); err != nil {
+		return "", false, err
+	}
+	aside = dir + asideMark + suffix
+	inside := filepath.Join(dir, asideInside+suffix)
+	for _, done := range []string{aside, inside} {
+		if _, err := os.Lstat(done); err == nil {
+			return done, false, settleNames(done)
+		}
+	}
+	f, err := Look(dir)
+	part := inside + asidePart
+	_, begun := os.Lstat(part)
+	switch {
+	case err != nil:
+		return "", false, fmt.Errorf("set aside: %w", err)
+	case !f.Exists || f.Empty && begun != nil:
+		return "", false, nil
+	case begun == nil:
+		return inside, true, setAsideInside(dir, part, inside)
+	}
+	err = os.Rename(dir, aside)
+	if errors.Is(err, syscall.EBUSY) || errors.Is(err, syscall.EXDEV) {
+		return inside, true, setAsideInside(dir, part, inside)
+	}
+	if err != nil {
+		return "", false, fmt.Errorf("set aside: %w", err)
+	}
+	return aside, true, settleNames(aside)
 }
 
-// ProbeSync measures a disk as etcd's WAL uses it: n writes of a few KiB to one file, each made durable before the next. It stops early with ctx or after
-// limit, and says how many it made. The file is gone when it returns.
-func ProbeSync(ctx context.Context, dir string, n int, limit time.Duration) (Latency, error) {
-	panic("unreachable: not built yet")
+// setAsideInside moves all that is in a mount point into a sub-folder, which gets its name when everything is in there.
+func setAsideInside(dir, part, inside string) error {
+	if err := os.Mkdir(part, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("set aside: %w", err)
+	}
+	names, err := content(dir)
+	if err != nil {
+		return fmt.Errorf("set aside: %w", err)
+	}
+	for _, name := range names {
+		if err := os.Rename(filepath.Join(dir, name), filepath.Join(part, name)); err != nil {
+			return fmt.Errorf("set aside: %w", err)
+		}
+	}
+	if err := errors.Join(atomicfile.SyncDir(part), atomicfile.SyncDir(dir)); err != nil {
+		return fmt.Errorf("set %s aside: %w", dir, err)
+	}
+	if err := os.Rename(part, inside); err != nil {
+		return fmt.Errorf("set aside: %w", err)
+	}
+	return settleNames(inside)
+}
+
+// settleNames makes a rename durable.
+func settleNames(path string) error {
+	if err := atomicfile.SyncDir(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("sync %s: %w", filepath.Dir(path), err)
+	}
+	return nil
+}
+
+// BringBack undoes SetAside. A dir that is not empty by now is an error: nothing is overwritten. That nothing was set aside is none.
+func BringBack(dir, suffix string) error {
+	dir, err := resolve(dir)
+	if err != nil {
+		return err
+	}
+	aside, inside := dir+asideMark+suffix, filepath.Join(dir, asideInside+suffix)
+	if _, err := os.Lstat(aside); err == nil {
+		// rename(2) takes the place of an empty folder, and of no other.
+		if err := unix.Rename(aside, dir); err != nil {
+			return fmt.Errorf("bring back: %w", err)
+		}
+		return settleNames(dir)
+	}
+	for _, from := range []string{inside, inside + asidePart} {
+		names, err := os.ReadDir(from)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("bring back: %w", err)
+		}
+		for _, e := range names {
+			to := filepath.Join(dir, e.Name())
+			if _, err := os.Lstat(to); err == nil {
+				return fmt.Errorf("bring back %s: %s is there again", from, to)
+			}
+			if err := os.Rename(filepath.Join(from, e.Name()), to); err != nil {
+				return fmt.Errorf("bring back: %w", err)
+			}
+		}
+		if err := errors.Join(atomicfile.SyncDir(dir), os.Remove(from)); err != nil {
+			return fmt.Errorf("bring back %s: %w", from, err)
+		}
+	}
+	return nil
+}
+
+// Prepare makes an empty folder with mode 0700 for its owner. One that exists must be empty.
+func Prepare(dir string, uid, gid int) error {
+	dir, err := resolve(dir)
+	if err != nil {
+		return err
+	}
+	f, err := Look(dir)
+	if err != nil {
+		return fmt.Errorf("prepare: %w", err)
+	}
+	if f.Exists && !f.Empty {
+		return fmt.Errorf("prepare %s: it is not empty", dir)
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return fmt.Errorf("prepare: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("prepare: %w", err)
+	}
+	if err := errors.Join(os.Chown(dir, uid, gid), os.Chmod(dir, 0o700)); err != nil {
+		return fmt.Errorf("prepare: %w", err)
+	}
+	return settleNames(dir)
 }
