@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	// planLockTTL is how long the lock of a machine that died is waited for.
-	planLockTTL    = 15 * time.Second
+	// planLockTTL is how long the lock of a machine that died is waited for by another one, and how long a store may be away while a step is done.
+	planLockTTL    = 90 * time.Second
+	planLockEnd    = 5 * time.Second
 	planLocks      = "coordination/plans/"
 	planLockSuffix = ".lease.json"
 	probeKey       = "coordination/probe"
@@ -63,7 +64,7 @@ func (l *planLock) Hold(ctx context.Context, name string) (context.Context, func
 	return work, func() {
 		stop()
 		cancel(context.Canceled)
-		end, done := context.WithTimeout(context.WithoutCancel(ctx), planLockTTL/3)
+		end, done := context.WithTimeout(context.WithoutCancel(ctx), planLockEnd)
 		defer done()
 		_ = taken.Release(end) // otherwise it expires
 	}, nil

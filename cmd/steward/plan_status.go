@@ -23,7 +23,7 @@ func planStatusCommand() *cli.Command {
 		Name:      "status",
 		Usage:     "show how a plan stands on all its hosts",
 		UsageText: "steward plan status [PLAN] [--watch] [flags]",
-		Description: `Without PLAN it is the open one, or the newest. Exits with 3 when a step has failed.
+		Description: `Without PLAN it is the one that was opened last. Exits with 3 when a step has failed.
 --watch draws it again until the plan is finished; where there is no terminal, it prints it again whenever something has changed.
 
    steward plan status
@@ -69,16 +69,13 @@ func (room *planRoom) status(c *call, id string) (*plan.Status, error) {
 	return plan.StatusOf(p, st), nil
 }
 
-// newestPlan is the open plan, or the newest one.
+// newestPlan is the plan that was opened last.
 func newestPlan(c *call, room *planRoom) (string, error) {
-	plans, err := plan.List(c.ctx, room.board)
-	if err != nil {
-		return "", err
+	id, err := plan.Newest(c.ctx, room.board)
+	if err == nil && id == "" {
+		err = fail.New(fail.Wanting, fmt.Errorf("no plan was ever opened in %s", room.repo.Store()), "check --store and --cluster: steward config show")
 	}
-	if len(plans) == 0 {
-		return "", fail.New(fail.Wanting, fmt.Errorf("there are no plans in %s", room.repo.Store()), "")
-	}
-	return plans[0].ID, nil
+	return id, err
 }
 
 // statusVerdict is exit code 3 when a step has failed.

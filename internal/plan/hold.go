@@ -20,7 +20,7 @@ func (e *HeldError) Error() string {
 }
 
 // takeOverWaits is how often a lock is waited for that belongs to a machine which is said to be gone.
-const takeOverWaits = 2
+const takeOverWaits = 1
 
 // hold takes the lock. Who takes a party over waits until the lock of the machine that is gone has ended; if it is renewed, that machine is not gone.
 func (r *Runner) hold(ctx context.Context, name string) (held context.Context, release func(), err error) {

@@ -324,13 +324,7 @@ func TestKillOpen(t *testing.T) {
 // On S3, which answers over a network: one party's kills of each sort.
 func TestKillS3(t *testing.T) {
 	s3 := lab.StartS3(t, lab.S3Options{})
-	newPlace := func(t *testing.T) *place {
-		t.Helper()
-		pl := filePlace(t)
-		pl.cfg = s3.StoreConfig()
-		pl.cfg.URL += "/" + filepath.Base(filepath.Dir(pl.dir))
-		return pl
-	}
+	newPlace := func(t *testing.T) *place { return s3Place(t, s3) }
 	lines := killPlans["two parties"]
 	t.Run("resume", func(t *testing.T) {
 		forEveryKill(t, newPlace, "run", lines, func(t *testing.T, pl *place, host, point string) {

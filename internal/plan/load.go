@@ -66,6 +66,12 @@ func readPlan(ctx context.Context, b Board, id string) (*Plan, error) {
 	return p, nil
 }
 
+// Newest is the ID of the plan that was opened last, which may be unfinished; "" when there is none.
+func Newest(ctx context.Context, b Board) (string, error) {
+	ptr, _, err := readPointer(ctx, b)
+	return ptr.Plan, err
+}
+
 // Listed is one plan of a listing.
 type Listed struct {
 	*Plan

@@ -68,7 +68,7 @@ func (s *State) claim(p *Plan, party string, m Machine, takeOver bool, now time.
 		s.Parties[party] = &PartyState{Machine: m, Claimed: now}
 	default:
 		return fail.Refused(fmt.Errorf("party %s of plan %s belongs to %s, since %s: %w", party, p.ID, describe(have.Machine, m), have.Claimed.UTC().Format(time.RFC3339), ErrClaimed),
-			fmt.Sprintf("run it there; if that machine is gone for good: steward plan run %s --party %s --take-over", p.ID, party))
+			"do it there; if that machine is gone for good, add --take-over")
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ const (
 
 // log writes a line of the journal on this machine.
 func (w *work) log(what Mark, step string, result json.RawMessage, why string) error {
-	return w.around(fmt.Sprintf("local %s %s", verb(what), step), func() error {
+	return w.around(strings.TrimSpace(fmt.Sprintf("local %s %s", verb(what), step)), func() error {
 		return w.journal.Append(Line{What: what, Step: step, Result: result, Error: cut(why, maxError/4)})
 	})
 }

@@ -12,9 +12,10 @@ import (
 
 // The defaults of a Runner.
 const (
-	pollLeast       = 500 * time.Millisecond
-	pollMost        = 5 * time.Second
-	defaultPatience = 2 * time.Minute
+	pollLeast = 500 * time.Millisecond
+	pollMost  = 5 * time.Second
+	// defaultPatience is shorter than a lock lives without being renewed: a store that stays away is told of as such, and not as a lost lock.
+	defaultPatience = 45 * time.Second
 	// recordTimeout bounds what is still written after the work's context has ended.
 	recordTimeout = 15 * time.Second
 )
@@ -32,7 +33,7 @@ type Runner struct {
 	Say func(line string)
 	// TakeOver moves the party to this machine from one that is gone for good.
 	TakeOver bool
-	// Patience is how long a board that is away is waited for; 0 means 2 minutes.
+	// Patience is how long a board that is away is waited for; 0 means 45 seconds.
 	Patience time.Duration
 	// Poll is how long a barrier waits before it looks again, at first; it grows to ten times that. 0 means half a second.
 	Poll time.Duration

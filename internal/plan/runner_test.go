@@ -44,6 +44,7 @@ func wantCode(t *testing.T, err error, code fail.Code, words ...string) {
 }
 
 func TestRun(t *testing.T) {
+	t.Parallel()
 	pl := filePlace(t)
 	p := pl.opened(t, three...)
 	together(t, pl, p, "m1", "m2", "m3")
@@ -61,6 +62,7 @@ func TestRun(t *testing.T) {
 
 // A plan is rolled back by all hosts, each undoing its part behind those that depend on it.
 func TestRollback(t *testing.T) {
+	t.Parallel()
 	pl := filePlace(t)
 	p := pl.opened(t, append([]string{"d1 m2 after c1"}, three...)...)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -102,6 +104,7 @@ func TestRollback(t *testing.T) {
 }
 
 func TestFinal(t *testing.T) {
+	t.Parallel()
 	pl := filePlace(t)
 	p := pl.opened(t, "a m1", "b m1 final", "c m2 after b")
 	together(t, pl, p, "m1")
@@ -115,6 +118,7 @@ func TestFinal(t *testing.T) {
 
 // The plan is done without its optional steps, which can be done afterwards, but not once another plan was opened.
 func TestOptional(t *testing.T) {
+	t.Parallel()
 	pl := filePlace(t)
 	p := pl.opened(t, "a m1", "clean m2 after a optional", "sweep m3 after a optional")
 	together(t, pl, p, "m1")
@@ -130,6 +134,7 @@ func TestOptional(t *testing.T) {
 
 // Two machines that say they are the same party: the first one is it, also when their names are the same.
 func TestClaim(t *testing.T) {
+	t.Parallel()
 	pl := filePlace(t)
 	p := pl.opened(t, "a m1", "b m2 after a", "c m1 after b")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -166,6 +171,7 @@ func TestClaim(t *testing.T) {
 
 // Two operators at once: one works, the other is told who.
 func TestLock(t *testing.T) {
+	t.Parallel()
 	pl := filePlace(t)
 	p := pl.opened(t, "a m1", "b m2 after a")
 	waiting := make(chan struct{})
@@ -189,6 +195,7 @@ func TestLock(t *testing.T) {
 
 // A step that fails here ends the wait there, and is done when it is asked again.
 func TestFailure(t *testing.T) {
+	t.Parallel()
 	pl := filePlace(t)
 	p := pl.opened(t, "a m1", "b m2 after a", "c m2", "d m1 after c")
 	sick := errors.New("no disk")
@@ -212,6 +219,7 @@ func TestFailure(t *testing.T) {
 
 // A rollback that begins elsewhere ends a wait.
 func TestRollbackElsewhere(t *testing.T) {
+	t.Parallel()
 	pl := filePlace(t)
 	p := pl.opened(t, "a m1", "b m2 after a", "c m1 after b")
 	waiting := make(chan struct{})
@@ -238,6 +246,7 @@ func TestRollbackElsewhere(t *testing.T) {
 }
 
 func TestClose(t *testing.T) {
+	t.Parallel()
 	pl := filePlace(t)
 	p := pl.opened(t, "a m1", "b m2 after a")
 	r := pl.on(t, "m1")
@@ -253,6 +262,7 @@ func TestClose(t *testing.T) {
 }
 
 func TestTimeout(t *testing.T) {
+	t.Parallel()
 	pl := filePlace(t)
 	p := pl.opened(t, "a m1", "b m2 after a")
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
