@@ -49,7 +49,7 @@ func (c *Cluster) canAdd(n Newcomer, leaves ID, lookup func(string) ([]string, e
 }
 
 func (d *draft) checkMachine(n Newcomer) (plan.Step, any) {
-	return plan.Step{Action: doCheck, Party: n.Name, Text: fmt.Sprintf("on %s: look whether the machine is ready: data, ports, certificates, clock, disk", n.Name)}, nil
+	return plan.Step{Action: doCheck, Party: n.Name, Text: "look whether this machine is ready: data, ports, certificates, clock, disk"}, nil
 }
 
 // join is the common part of an addition and a replacement, from the moment at which the cluster may be changed.
@@ -66,9 +66,9 @@ func (d *draft) join(n Newcomer, resumes ID) {
 	} else {
 		d.step(add, nil, sim)
 	}
-	d.step(plan.Step{Action: doConfigure, Party: n.Name, Text: fmt.Sprintf("on %s: write etcd's configuration", n.Name), After: []string{doAdd}}, nil)
-	d.step(plan.Step{Action: doStart, Party: n.Name, Text: fmt.Sprintf("on %s: start etcd", n.Name)}, nil)
-	d.step(plan.Step{Action: doStarted, Party: n.Name, Text: fmt.Sprintf("on %s: wait until it has started and serves", n.Name)}, nil,
+	d.step(plan.Step{Action: doConfigure, Party: n.Name, Text: "write etcd's configuration", After: []string{doAdd}}, nil)
+	d.step(plan.Step{Action: doStart, Party: n.Name, Text: "start etcd"}, nil)
+	d.step(plan.Step{Action: doStarted, Party: n.Name, Text: "wait until etcd has started and serves"}, nil,
 		quorum.Step{Kind: quorum.Start, ID: id, Name: n.Name})
 	if n.Voter {
 		d.step(plan.Step{Action: doVerify, Party: Operator, Text: "compare the data of all members", After: []string{doStarted}}, nil)

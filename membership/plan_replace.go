@@ -46,7 +46,7 @@ func (o Origin) replace(c *Cluster, r Replacement) (plan.Plan, error) {
 	d.plan.Warnings, d.basis.Removes, d.basis.Adds = warnings, m.ID, &n
 	d.leave(m, n, c.Up(m))
 	d.join(n, 0)
-	d.step(plan.Step{Action: doRepoint, Party: Operator, Text: "on this machine: have the API server ask the new member, where it names the old one"}, nil)
+	d.step(plan.Step{Action: doRepoint, Party: Operator, Text: "have this machine's API server ask the new member, where it names the old one"}, nil)
 	if !hasURL(m.PeerURLs, n.PeerURL) {
 		d.retire("old-"+partyOf(m.Spec), m.Spec)
 	}
@@ -62,7 +62,7 @@ func (d *draft) leave(m Member, n Newcomer, up bool) {
 	}
 	if same {
 		// Its etcd may still run, or be started again and again; and where it keeps data, the new one shall not start with it.
-		stop := plan.Step{Action: doStopOld, Party: n.Name, Text: fmt.Sprintf("on %s: stop etcd, and keep it from starting for now", n.Name)}
+		stop := plan.Step{Action: doStopOld, Party: n.Name, Text: "stop etcd, if it runs, and keep it from starting for now"}
 		if up && !m.Learner {
 			stop.After = []string{doMoveLeader}
 		}
@@ -158,7 +158,7 @@ func (d *draft) update(c *Cluster, m Member, peerURLs []string, listens bool) {
 	d.step(plan.Step{Action: doBackup, Party: Operator, Text: "take a backup and verify it"}, nil)
 	update := plan.Step{Action: doUpdate, Party: Operator, Text: fmt.Sprintf("tell the cluster that %s is at %s", m.short(), joined(peerURLs))}
 	listen := plan.Step{Action: doReaddress, Party: partyOf(m.Spec), After: []string{doUpdate}, Optional: listens,
-		Text: fmt.Sprintf("on the machine of %s: write the address into etcd's configuration, and restart etcd", m.short())}
+		Text: "write the address into etcd's configuration, and restart etcd"}
 	verify := plan.Step{Action: doVerify, Party: Operator, Text: "compare the data of all members", After: []string{doReaddress}}
 	alone := c.model().State().Voters == 1
 	switch {

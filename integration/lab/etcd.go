@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -47,6 +48,7 @@ type Cluster struct {
 type EtcdMember struct {
 	Name, DataDir, PeerURL string
 	Endpoint               string // client URL
+	Version                string // "" is the cluster's: it is in mid-upgrade otherwise
 	Proc                   *Process
 	args                   []string
 }
@@ -128,12 +130,13 @@ func (c *Cluster) command(m *EtcdMember, initial, state string) []string {
 
 func (c *Cluster) launch(t T, m *EtcdMember) {
 	t.Helper()
-	cmd := exec.Command(Tool(t, "etcd-"+c.Version), m.args...)
+	version := cmp.Or(m.Version, c.Version)
+	cmd := exec.Command(Tool(t, "etcd-"+version), m.args...)
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, "ETCD_") })
 	if c.opts.GOGC != "" {
 		cmd.Env = append(cmd.Env, "GOGC="+c.opts.GOGC)
 	}
-	m.Proc = Start(t, "etcd-"+c.Version+"-"+m.Name, cmd)
+	m.Proc = Start(t, "etcd-"+version+"-"+m.Name, cmd)
 }
 
 // Endpoints are the members' client URLs.
@@ -313,9 +316,7 @@ func (c *Cluster) AddLearner(t T) int {
 	for _, o := range c.Members {
 		initial = append(initial, o.Name+"="+o.PeerURL)
 	}
-	m.args = c.command(m, strings.Join(initial, ","), "existing")
-	c.launch(t, m)
-	c.Members = append(c.Members, m)
+	c.Join(t, m, strings.Join(initial, ","))
 	one := c.ClientOf(t, i)
 	Eventually(t, 30*time.Second, "the learner answers", func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -324,6 +325,14 @@ func (c *Cluster) AddLearner(t T) int {
 		return err
 	})
 	return i
+}
+
+// Join starts a member that was added already, by the members that it is told of, and does not wait for it.
+func (c *Cluster) Join(t T, m *EtcdMember, initial string) {
+	t.Helper()
+	m.args = c.command(m, initial, "existing")
+	c.launch(t, m)
+	c.Members = append(c.Members, m)
 }
 
 // Etcdutl runs etcdutl and returns its output.
