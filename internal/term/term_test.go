@@ -142,3 +142,23 @@ func TestNoBarsWithoutTerminal(t *testing.T) {
 		t.Errorf("wrote %q", out.String())
 	}
 }
+
+// TestScreen: what does not fit is cut and counted, and nothing is left of a longer page.
+func TestScreen(t *testing.T) {
+	var out bytes.Buffer
+	s := &Screen{w: &out, size: func() (int, int) { return 5, 3 }}
+	if err := s.Draw("one\ntwo too long\nthree\nfour\n"); err != nil {
+		t.Fatal(err)
+	}
+	if want := "\x1b[Hone\x1b[K\r\ntwo t\x1b[K\r\n... a\x1b[K\x1b[J"; out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
+	}
+	out.Reset()
+	s.Close()
+	if out.String() != "\x1b[?25h\x1b[?1049l" {
+		t.Errorf("closed with %q", out.String())
+	}
+	if _, ok := NewScreen(&out); ok {
+		t.Error("a buffer is no terminal")
+	}
+}

@@ -23,7 +23,7 @@ type Backup struct {
 	Through         time.Time
 	ThroughRevision int64
 	Lag             time.Duration
-	Gaps            []string // revisions that cannot be restored, newest first
+	Gaps            []Gap // newest first
 
 	// Verified is the newest verification of any backup; zero: none was ever verified.
 	Verified         time.Time
@@ -32,6 +32,13 @@ type Backup struct {
 	VerifiedRevision int64
 	VerifyProblem    string
 	VerifiedMaxAge   time.Duration // 0: the threshold
+}
+
+// Gap is a range of revisions that cannot be restored.
+type Gap struct {
+	Text string
+	// Open: no backup is newer, so what happens now cannot be restored either.
+	Open bool
 }
 
 // backups judges what could be restored.
@@ -94,9 +101,19 @@ func (j *judge) recorded(b *Backup) {
 		}
 		j.add(Warning, RecordLag, 0, Finding{Text: "changes are not being recorded: what happens now could be lost", Evidence: evidence, Next: "on the masters: systemctl status stewardd"})
 	}
-	if n := len(b.Gaps); n > 0 {
-		j.add(Warning, RecordGap, 0, Finding{Text: fmt.Sprintf("%d of the ranges between backups cannot be restored", n), Evidence: b.Gaps[0], Next: "steward backup list"})
+	j.gaps(b)
+}
+
+// gaps judges the newest gap: one that a later backup ends is past, and nothing can be done.
+func (j *judge) gaps(b *Backup) {
+	if len(b.Gaps) == 0 {
+		return
 	}
+	if g := b.Gaps[0]; g.Open {
+		j.add(Warning, RecordGap, 0, Finding{Text: "what happens now cannot be restored: the change log has a gap, and no backup is newer", Evidence: g.Text, Next: "steward backup create"})
+		return
+	}
+	j.add(Info, RecordGap, 0, Finding{Text: "some moments between backups cannot be restored", Evidence: b.Gaps[0].Text, Next: "steward backup list"})
 }
 
 func (j *judge) verified(b *Backup) {

@@ -110,7 +110,7 @@ func Defaults() Thresholds {
 		Lag: 1000, QuotaWarn: 0.80, QuotaCrit: 0.95, LeftWarn: 3 * day, LeftCrit: 4 * time.Hour, FragmentSize: 100 << 20, Fragmented: 0.45,
 		Changes: 3, Window: 15 * time.Minute, LearnerAge: 10 * time.Minute, LearnerStall: 5 * time.Minute,
 		FsyncInfo: 0.010, FsyncWarn: 0.5, FsyncCrit: 1, CommitInfo: 0.025, CommitWarn: 0.25, Clock: 2 * time.Second,
-		CertInfo: 30 * day, CertWarn: 14 * day, CertCrit: 7 * day, BackupAge: 12 * time.Hour, VerifiedAge: 2 * day, RecordLag: 2 * time.Minute,
+		CertInfo: 30 * day, CertWarn: 14 * day, CertCrit: 7 * day, BackupAge: 12 * time.Hour, VerifiedAge: 2 * day, RecordLag: 5 * time.Minute,
 	}
 }
 

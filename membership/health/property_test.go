@@ -140,6 +140,6 @@ func anyView(rng *rand.Rand, at time.Time) *probe.View {
 func anyBackup(rng *rand.Rand, at time.Time) *Backup {
 	when := func() time.Time { return pick(rng, time.Time{}, at, at.Add(-10*day), at.Add(day)) }
 	return pick(rng, nil, &Backup{}, &Backup{Configured: true, Err: errors.New("x")}, &Backup{
-		Configured: true, Newest: when(), Recording: rng.IntN(2) == 0, Through: when(), Gaps: pick(rng, nil, []string{"g"}), Verified: when(), VerifiedOK: rng.IntN(2) == 0,
+		Configured: true, Newest: when(), Recording: rng.IntN(2) == 0, Through: when(), Gaps: pick(rng, nil, []Gap{{Text: "g", Open: rng.IntN(2) == 0}}), Verified: when(), VerifiedOK: rng.IntN(2) == 0,
 	})
 }
