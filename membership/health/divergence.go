@@ -79,8 +79,21 @@ func (j *judge) revisions() {
 			told[pair] = true
 			j.add(Critical, Divergence, 0, Finding{
 				Text:     "members that have applied the same are at different revisions",
-				Evidence: fmt.Sprintf("%s at revision %d after entry %d, %s at %d after %d", j.name(a.MemberID), a.Revision, a.Applied, j.name(b.MemberID), b.RevisionAfter, b.Applied),
+				Evidence: fmt.Sprintf("%s at revision %d after entry %d, %s at %d after %d", j.name(a.MemberID), a.Revision, a.Applied, j.name(b.MemberID), b.After.Revision, b.Applied),
 				Next:     divergeNext, Confidence: sure,
+			})
+		}
+	}
+	// Whoever leads, with a quorum, has every entry that anybody may apply; it was asked again after all others had answered.
+	leader := j.leading()
+	if leader == nil || !j.agreed.Quorum || leader.After.Leader != leader.MemberID {
+		return
+	}
+	for _, a := range j.ours() {
+		if a.Applied > leader.After.Index {
+			j.add(Critical, Divergence, a.MemberID, Finding{
+				Text: "it has applied entries that the leader does not have: its data is another history's", Evidence: fmt.Sprintf("applied entry %d; the leader, %s, has %d", a.Applied, j.name(leader.MemberID), leader.After.Index),
+				Next: "steward backup create; then steward member replace " + j.name(a.MemberID) + " --force REASON, with its data directory renamed",
 			})
 		}
 	}
@@ -90,14 +103,17 @@ func (j *judge) revisions() {
 // counted, so it holds all of them; and an entry makes at most one revision, of which one may have been applied and not been counted.
 func ahead(a, b *probe.Answer) (Confidence, bool) {
 	switch {
-	case b.RevisionAfter == 0 || a.Applied == 0 || a.Applied > b.Applied || a.Revision <= b.RevisionAfter:
+	case b.After.Revision == 0 || a.Applied == 0 || a.Applied > b.Applied || a.Revision <= b.After.Revision:
 		return "", false
-	case a.Revision > b.RevisionAfter+1:
+	case a.Revision > b.After.Revision+1:
 		return Certain, true
 	}
 	// One revision: only when both stand still.
-	still := a.Applied == b.Applied && a.Applied == a.AppliedAfter && b.Applied == b.AppliedAfter && a.Revision == a.RevisionAfter && b.Revision == b.RevisionAfter
-	return Likely, still
+	return Likely, a.Applied == b.Applied && still(a) && still(b)
+}
+
+func still(a *probe.Answer) bool {
+	return a.Applied == a.After.Applied && a.Revision == a.After.Revision
 }
 
 // past judges what only a look back shows.

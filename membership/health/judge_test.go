@@ -29,7 +29,7 @@ func well(n int) *probe.View {
 	for i := range n {
 		v.Answers = append(v.Answers, probe.Answer{
 			Endpoint: members[i].ClientURLs[0], Given: i == 0, Named: uint64(i + 1), RTT: time.Millisecond, ClusterID: 0xc, MemberID: uint64(i + 1), Version: "3.6.16", ClusterVersion: "3.6.0",
-			Leader: 1, Term: 5, Index: 1000, Applied: 1000, AppliedAfter: 1000, Revision: 900, RevisionAfter: 900, DBSize: 50 << 20, DBInUse: 40 << 20, Quota: 2 << 30,
+			Leader: 1, Term: 5, Index: 1000, Applied: 1000, Revision: 900, After: probe.Again{Revision: 900, Index: 1000, Applied: 1000, Term: 5, Leader: 1}, DBSize: 50 << 20, DBInUse: 40 << 20, Quota: 2 << 30,
 			Quorum: true, Members: members, Hash: &probe.Hash{Revision: 900, Compact: 800, Sum: 7}, ClockKnown: true, Clock: 100 * time.Millisecond,
 			Certificates: []*x509.Certificate{certificate(fmt.Sprint("server", i), now.Add(300*day))},
 			Metrics:      &probe.Metrics{Fsync: disk(10000, 0), Commit: disk(10000, 0), LeaderChanges: 1, Quota: 2 << 30, Started: now.Add(-day)},
@@ -173,12 +173,12 @@ var cases = []struct {
 	{"another term", func(in *Input) { in.View.Answers[2].Term = 9 }, []finding{{Warning, TermDiffers, "m3", "term 9, the leader's is 5", "look again"}}},
 	{"behind with applying", func(in *Input) {
 		for i := range in.View.Answers {
-			in.View.Answers[i].Index, in.View.Answers[i].Applied = 9000, 9000
+			in.View.Answers[i].Index, in.View.Answers[i].Applied, in.View.Answers[i].After.Index = 9000, 9000, 9000
 		}
 		in.View.Answers[1].Applied, in.View.Answers[2].Applied = 7500, 3000
 	}, []finding{{Critical, Lag, "m3", "refuses writes", "doctor"}, {Warning, Lag, "m2", "1500 raft entries", "doctor"}}},
 	{"behind the leader", func(in *Input) {
-		in.View.Answers[0].Index, in.View.Answers[0].Applied, in.View.Answers[0].AppliedAfter = 9000, 9000, 9000
+		in.View.Answers[0].Index, in.View.Answers[0].Applied, in.View.Answers[0].After.Index = 9000, 9000, 9000
 		in.View.Answers[1].Index, in.View.Answers[1].Applied = 7000, 7000
 	}, []finding{{Warning, Lag, "m2", "behind the leader", "network"}, {Warning, Lag, "m3", "need the whole database", "network"}}},
 	{"a learner", func(in *Input) { learner(in.View) }, []finding{{Info, Learner, "m3", "0 raft entries", "member promote m3"}, {Warning, Tolerance, "", "two voters", ""}}},
@@ -189,7 +189,7 @@ var cases = []struct {
 	{"a learner that stands still", func(in *Input) {
 		stuck := func(v *probe.View) {
 			for i := range v.Answers {
-				v.Answers[i].Applied, v.Answers[i].Index = 5000, 5000
+				v.Answers[i].Applied, v.Answers[i].Index, v.Answers[i].After.Index = 5000, 5000, 5000
 			}
 			v.Answers[2].Applied, v.Answers[2].Index = 10, 10
 		}
@@ -197,15 +197,18 @@ var cases = []struct {
 		in.History = seen(at(6*time.Minute, learner(well(3)), stuck), at(time.Minute, learner(well(3)), stuck))
 	}, []finding{{Warning, Learner, "m3", "no progress for 6 minutes", "member remove m3"}, {Warning, Tolerance, "", "", ""}}},
 	{"different data", func(in *Input) { in.View.Answers[2].Hash.Sum = 8 }, []finding{{Critical, Divergence, "", "m1, m2 00000007, m3 00000008", "member replace"}}},
-	{"different revisions after the same entries", func(in *Input) { in.View.Answers[2].Revision, in.View.Answers[2].RevisionAfter = 942, 942 }, []finding{
+	{"different revisions after the same entries", func(in *Input) { in.View.Answers[2].Revision, in.View.Answers[2].After.Revision = 942, 942 }, []finding{
 		{Critical, Divergence, "", "m3 at revision 942 after entry 1000, m1 at 900", "member replace"},
 	}},
-	{"one revision apart, and still", func(in *Input) { in.View.Answers[2].Revision, in.View.Answers[2].RevisionAfter = 901, 901 }, []finding{{Critical, Divergence, "", "901", ""}}},
+	{"one revision apart, and still", func(in *Input) { in.View.Answers[2].Revision, in.View.Answers[2].After.Revision = 901, 901 }, []finding{{Critical, Divergence, "", "901", ""}}},
+	{"it has what the leader has not", func(in *Input) {
+		in.View.Answers[2].Applied, in.View.Answers[2].Index, in.View.Answers[2].Revision = 1060, 1060, 942
+	}, []finding{{Critical, Divergence, "m3", "applied entry 1060; the leader, m1, has 1000", "member replace m3"}}},
 	{"busy members that agree", func(in *Input) {
 		for i := range in.View.Answers {
 			a := &in.View.Answers[i]
-			a.Revision, a.RevisionAfter = 900+int64(i)*5, 905+int64(i)*5
-			a.Applied, a.AppliedAfter, a.Index = 1000+uint64(i)*5, 1005+uint64(i)*5, 1005
+			a.Revision, a.Applied, a.Index = 900+int64(i)*5, 1000+uint64(i)*5, 1000+uint64(i)*5
+			a.After = probe.Again{Revision: 915 + int64(i), Applied: 1015 + uint64(i), Index: 1015 + uint64(i), Term: 5, Leader: 1}
 		}
 	}, nil},
 	{"hashes at two compactions", func(in *Input) { in.View.Answers[2].Hash = &probe.Hash{Revision: 900, Compact: 850, Sum: 9} }, []finding{{Info, HashUnknown, "", "compacted at different", "--timeout"}}},

@@ -48,10 +48,12 @@ func TestWell(t *testing.T) {
 					revision += int64(rng.IntN(2))
 				}
 				a.Index, a.Applied, a.Revision = applied+rng.Uint64N(3), applied, revision
-				a.AppliedAfter, a.RevisionAfter = applied, revision
 				a.Hash = &probe.Hash{Revision: 900 + int64(i), Compact: 800, Sum: uint32(i)}
 				a.Clock = time.Duration(rng.IntN(1000)-500) * time.Millisecond
 				a.DBSize = int64(50<<20 + rng.IntN(1<<20))
+			}
+			for k := range v.Answers {
+				v.Answers[k].After = probe.Again{Revision: revision, Index: applied + 3, Applied: applied, Term: 5, Leader: 1}
 			}
 			b := backedUp()
 			b.Newest, b.Through, b.Verified = v.At.Add(-time.Hour), v.At.Add(-5*time.Second), v.At.Add(-time.Hour)
@@ -119,7 +121,7 @@ func anyView(rng *rand.Rand, at time.Time) *probe.View {
 		a := probe.Answer{
 			Endpoint: fmt.Sprintf("http://h%d:1", rng.IntN(9)), Given: rng.IntN(2) == 0, Named: uint64(rng.IntN(9)), ClusterID: uint64(rng.IntN(3)), MemberID: uint64(rng.IntN(300)) % pick(rng, uint64(9), 300),
 			Version: pick(rng, "", "3.5.0", "3.6.16", "3.7.0-rc.0", "x", "3.4.1"), Leader: uint64(rng.IntN(4)), Learner: rng.IntN(6) == 0, Term: uint64(rng.IntN(3)),
-			Index: uint64(pick(rng, numbers...)), Applied: uint64(pick(rng, numbers...)), Revision: pick(rng, numbers...), RevisionAfter: pick(rng, numbers...), AppliedAfter: uint64(pick(rng, numbers...)),
+			Index: uint64(pick(rng, numbers...)), Applied: uint64(pick(rng, numbers...)), Revision: pick(rng, numbers...), After: probe.Again{Revision: pick(rng, numbers...), Index: uint64(pick(rng, numbers...)), Applied: uint64(pick(rng, numbers...)), Leader: uint64(rng.IntN(4))},
 			DBSize: pick(rng, numbers...), DBInUse: pick(rng, numbers...), Quota: pick(rng, numbers...), Errors: pick(rng, nil, []string{"x"}), Quorum: rng.IntN(2) == 0,
 			Members: members[:rng.IntN(len(members)+1)], Alarms: pick(rng, nil, []probe.Alarm{{Member: uint64(rng.IntN(9)), Kind: pick(rng, "NOSPACE", "CORRUPT", "")}}),
 			AuthRefused: rng.IntN(8) == 0, Hash: pick(rng, nil, &probe.Hash{Revision: 5, Compact: int64(rng.IntN(2)), Sum: rng.Uint32N(2)}),

@@ -25,6 +25,8 @@ type asked struct {
 	e      endpoint.Endpoint
 	conn   *grpc.ClientConn
 
+	newest int64 // revision that it is known to have
+
 	login    sync.Once
 	token    string
 	tokenErr error
@@ -77,6 +79,7 @@ func (s *asked) describe(ctx context.Context) error {
 		return err
 	}
 	h := st.GetHeader()
+	s.newest = h.GetRevision()
 	s.RTT, s.ClusterID, s.MemberID, s.Revision = time.Since(begun), h.GetClusterId(), h.GetMemberId(), h.GetRevision()
 	s.Version, s.StorageVersion, s.Leader, s.Learner = st.GetVersion(), st.GetStorageVersion(), st.GetLeader(), st.GetIsLearner()
 	s.Term, s.Index, s.Applied = st.GetRaftTerm(), st.GetRaftIndex(), st.GetRaftAppliedIndex()
@@ -92,11 +95,8 @@ func (s *asked) describe(ctx context.Context) error {
 	return nil
 }
 
-// deepen asks for the list of members, whether there is a quorum, and for the revision again. A learner answers only the last.
+// deepen asks for the list of members, and whether there is a quorum. A learner answers neither.
 func (s *asked) deepen(ctx context.Context) {
-	if st, err := pb.NewMaintenanceClient(s.conn).Status(endpoint.WithToken(ctx, s.token), &pb.StatusRequest{}); err == nil {
-		s.RevisionAfter, s.AppliedAfter = st.GetHeader().GetRevision(), st.GetRaftAppliedIndex()
-	}
 	if s.Learner {
 		return
 	}
@@ -121,6 +121,16 @@ func (s *asked) deepen(ctx context.Context) {
 		})
 	}
 	wg.Wait()
+}
+
+// again asks for the status a second time.
+func (s *asked) again(ctx context.Context, within time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	if st, err := pb.NewMaintenanceClient(s.conn).Status(endpoint.WithToken(ctx, s.token), &pb.StatusRequest{}); err == nil {
+		s.After = Again{Revision: st.GetHeader().GetRevision(), Index: st.GetRaftIndex(), Applied: st.GetRaftAppliedIndex(), Term: st.GetRaftTerm(), Leader: st.GetLeader()}
+		s.newest = max(s.newest, s.After.Revision)
+	}
 }
 
 // withUser asks without a user, and with one when that is wanted.

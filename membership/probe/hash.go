@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,8 +11,6 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-
-	"etcd-steward/internal/endpoint"
 )
 
 const (
@@ -43,7 +42,7 @@ func (l *looker) hashes(ctx context.Context) {
 		}
 	}
 	for round := range hashRounds {
-		if round > 0 && !l.again(ctx, voters) {
+		if round > 0 && !l.settle(ctx) {
 			return
 		}
 		for _, cluster := range byCluster(voters) {
@@ -63,24 +62,14 @@ func byCluster(voters []*asked) map[uint64][]*asked {
 	return out
 }
 
-// again looks at the revisions anew, after a moment in which a compaction may end. A hash of an earlier round stays when there is no time for another.
-func (l *looker) again(ctx context.Context, voters []*asked) bool {
+// settle looks at the revisions anew, after a moment in which a compaction may end. A hash of an earlier round stays when there is no time for another.
+func (l *looker) settle(ctx context.Context) bool {
 	select {
 	case <-time.After(100 * time.Millisecond):
 	case <-ctx.Done():
 		return false
 	}
-	var wg sync.WaitGroup
-	for _, s := range voters {
-		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, l.access.Bound())
-			defer cancel()
-			if st, err := pb.NewMaintenanceClient(s.conn).Status(endpoint.WithToken(ctx, s.token), &pb.StatusRequest{}); err == nil {
-				s.Revision = st.GetHeader().GetRevision()
-			}
-		})
-	}
-	wg.Wait()
+	l.again(ctx)
 	return ctx.Err() == nil
 }
 
@@ -88,8 +77,8 @@ func (l *looker) again(ctx context.Context, voters []*asked) bool {
 // away cannot be compared, and the others go on without it.
 func hashOnce(ctx context.Context, voters []*asked, again bool) {
 	for len(voters) > 0 {
-		at := slices.MinFunc(voters, func(a, b *asked) int { return int(min(max(a.Revision-b.Revision, -1), 1)) }).Revision
-		same := !slices.ContainsFunc(voters, func(s *asked) bool { return s.Revision != at })
+		at := slices.MinFunc(voters, func(a, b *asked) int { return cmp.Compare(a.newest, b.newest) }).newest
+		same := !slices.ContainsFunc(voters, func(s *asked) bool { return s.newest != at })
 		var wg sync.WaitGroup
 		for _, s := range voters {
 			wg.Go(func() { s.hash(ctx, at, same, same && again) })
@@ -100,10 +89,10 @@ func hashOnce(ctx context.Context, voters []*asked, again bool) {
 			return
 		}
 		voters = slices.DeleteFunc(slices.Clone(voters), func(s *asked) bool {
-			if s.Revision == at {
+			if s.newest == at {
 				s.Hash, s.HashErr = nil, fmt.Errorf("it is at revision %d, which others have compacted away", at)
 			}
-			return s.Revision == at
+			return s.newest == at
 		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"etcd-steward/internal/endpoint"
@@ -66,6 +67,7 @@ func Look(ctx context.Context, a Access, o Options) (*View, error) {
 		l.start(ctx, e, 0)
 	}
 	l.collect(ctx)
+	l.again(ctx)
 	if o.Hash {
 		l.hashes(ctx)
 	}
@@ -150,6 +152,20 @@ func (l *looker) collect(ctx context.Context) {
 		}
 		return cmp.Or(cmp.Compare(a.Named, b.Named), cmp.Compare(a.Endpoint, b.Endpoint))
 	})
+}
+
+// againWithin bounds the second question, which a member that answered the first has no reason to be slow with.
+const againWithin = time.Second
+
+// again asks all that answer a second time.
+func (l *looker) again(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, s := range l.all {
+		if s.Err == nil {
+			wg.Go(func() { s.again(ctx, min(againWithin, l.access.Bound())) })
+		}
+	}
+	wg.Wait()
 }
 
 func (l *looker) close() {

@@ -38,10 +38,9 @@ type Answer struct {
 	Term                uint64
 	Index, Applied      uint64 // of raft: last committed entry that it knows, last that it applied
 	Revision            int64
-	// RevisionAfter and AppliedAfter are from a second look, after the first was complete. With both it can be told whether two members that have applied
-	// the same are at different revisions, however busy they are. 0 when there was no second answer.
-	RevisionAfter   int64
-	AppliedAfter    uint64
+	// After is what it said when it was asked again, after every member's first answer was there. With both it can be told whether two members have one
+	// history, however busy they are. Its zero value: there was no second answer.
+	After           Again
 	DBSize, DBInUse int64 // bytes
 	Quota           int64 // bytes; 0: the server does not say (before 3.6), and its metrics are not known
 	Errors          []string
@@ -63,6 +62,13 @@ type Answer struct {
 	ClockKnown bool
 	// Metrics are what its /metrics said, when they were asked for and can be reached.
 	Metrics *Metrics
+}
+
+// Again is a second answer.
+type Again struct {
+	Revision             int64
+	Index, Applied, Term uint64
+	Leader               uint64
 }
 
 // Up says whether there is an answer.
