@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"etcd-steward/internal/fail"
 	"etcd-steward/internal/plan"
@@ -91,14 +92,18 @@ func initialCluster(members []Spec, id ID, name string) string {
 }
 
 // evict takes the new member away again: an addition that does not come to its end leaves no learner behind.
-func (s *Site) evict(ctx context.Context, t *plan.Task) error {
-	return s.until(ctx, t.Say, s.Pace.filled().Retry, "remove the learner again", func() (bool, error) {
-		c, b, err := s.see(ctx, t.Plan) // also when somebody else changed the cluster meanwhile: the learner is ours
+func (s *Site) evict(ctx context.Context, t *plan.Task) error { return s.Evict(ctx, t.Plan, t.Say) }
+
+// Evict removes the member that a plan has added, as long as it is a learner or never started. It is what rolling back does, for when the new machine is not
+// there to do its part of that.
+func (s *Site) Evict(ctx context.Context, p *plan.Plan, say func(format string, a ...any)) error {
+	return s.until(ctx, say, s.Pace.filled().Retry, "remove the learner again", func() (bool, error) {
+		c, b, err := s.see(ctx, p) // also when somebody else changed the cluster meanwhile: the learner is ours
 		if err != nil {
 			return false, err
 		}
-		if c.ID != b.ClusterID {
-			return true, b.Outdated(c.ID, nil)
+		if b.Adds == nil || c.ID != b.ClusterID {
+			return true, b.Outdated(c.ID, b.Members)
 		}
 		m, ok := b.newcomer(c.specs())
 		if !ok {
@@ -108,11 +113,11 @@ func (s *Site) evict(ctx context.Context, t *plan.Task) error {
 			return true, fail.Refused(fmt.Errorf("%s is a voter already", m), "remove it with a plan of its own: steward member remove "+m.ID.String())
 		}
 		if !m.Learner {
-			if _, _, err := s.may(ctx, t.Plan, func(*Cluster, Basis) quorum.Step { return quorum.Step{Kind: quorum.Remove, ID: uint64(m.ID)} }); err != nil {
+			if _, _, err := s.may(ctx, p, func(*Cluster, Basis) quorum.Step { return quorum.Step{Kind: quorum.Remove, ID: uint64(m.ID)} }); err != nil {
 				return false, err
 			}
 		}
-		t.Say("remove %s again", m)
+		say("remove %s again", m)
 		return s.drop(ctx, c, m.ID)
 	})
 }
@@ -123,5 +128,8 @@ func (s *Site) drop(ctx context.Context, c *Cluster, id ID) (bool, error) {
 		_, err := cli.MemberRemove(ctx, &pb.MemberRemoveRequest{ID: uint64(id)})
 		return err
 	})
+	if errors.Is(err, rpctypes.ErrMemberNotFound) { // an answer was lost, and the next member knows that it is gone
+		return false, err
+	}
 	return err != nil && !passing(err), err
 }

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 
 	"etcd-steward/internal/fail"
@@ -65,7 +63,7 @@ func (s *Site) remove(ctx context.Context, t *plan.Task) (any, error) {
 			return false, err
 		}
 		if c.Leader == m.ID && len(c.Members) > 1 {
-			if err := s.handOver(ctx, t, c, m.ID, 0); err != nil {
+			if err := s.handOver(ctx, t.Say, c, m.ID, 0); err != nil {
 				return false, err
 			}
 			return false, errors.New("it led until now")
@@ -73,88 +71,6 @@ func (s *Site) remove(ctx context.Context, t *plan.Task) (any, error) {
 		return s.drop(ctx, c, m.ID)
 	})
 	return map[string]ID{"removed": was.ID}, err
-}
-
-// moveLeaderAway is asked also when another leads.
-func (s *Site) moveLeaderAway(ctx context.Context, t *plan.Task) (any, error) {
-	c, b, err := s.look(ctx, t.Plan)
-	if err != nil {
-		return nil, err
-	}
-	if c.Leader != b.Removes || len(c.Members) < 2 {
-		return nil, nil
-	}
-	return nil, s.handOver(ctx, t, c, b.Removes, 0)
-}
-
-// handOver moves the leadership from one member to another (0: the best), and waits until it stays there.
-func (s *Site) handOver(ctx context.Context, t *plan.Task, c *Cluster, from, to ID) error {
-	target, err := c.heir(from, to)
-	if err != nil {
-		return err
-	}
-	leader, _ := c.Member(from)
-	if leader.Answer == nil {
-		return fail.New(fail.Failed, fmt.Errorf("the leader %s does not answer from here", leader.Spec), "run this where it can be reached")
-	}
-	t.Say("move the leadership from %s to %s", leader.Spec.short(), target.Spec.short())
-	err = s.ask(ctx, leader.Answer.Endpoint, func(ctx context.Context, conn *grpc.ClientConn) error {
-		_, err := pb.NewMaintenanceClient(conn).MoveLeader(ctx, &pb.MoveLeaderRequest{TargetID: uint64(target.ID)})
-		return err
-	})
-	if err != nil && !errors.Is(err, rpctypes.ErrNotLeader) {
-		return s.told(ctx, leader.Answer.Endpoint, err)
-	}
-	return s.settled(ctx, t, s.endpointsOf(c), from)
-}
-
-// heir is the voter that shall lead: the one that is asked for, or the one that has applied most.
-func (c *Cluster) heir(from, to ID) (Member, error) {
-	var best Member
-	for _, m := range c.Members {
-		switch {
-		case m.Learner || m.ID == from || !c.Up(m) || to != 0 && m.ID != to:
-		case m.Answer.Index > m.Answer.Applied+lagMax:
-		case best.Answer == nil || m.Answer.Applied > best.Answer.Applied:
-			best = m
-		}
-	}
-	if best.Answer == nil {
-		if m, ok := c.Member(to); ok {
-			return best, refuse([]Gate{{Rule: "only a healthy voter that has caught up can lead", Evidence: m.Spec.String() + " is none", Safe: "name another one: steward member list"}}, "")
-		}
-		return best, refuse([]Gate{{Rule: "only a healthy voter that has caught up can lead", Evidence: "there is no other one", Safe: "bring another voter back, or add one"}}, "")
-	}
-	return best, nil
-}
-
-// settled waits until all that answer follow one leader, which is not `gone`, for a while.
-func (s *Site) settled(ctx context.Context, t *plan.Task, endpoints []string, gone ID) error {
-	pace := s.Pace.filled()
-	var leader ID
-	var since time.Time
-	return s.until(ctx, t.Say, pace.Start, "wait for a stable leader", func() (bool, error) {
-		c, err := s.at(ctx, endpoints)
-		if err != nil {
-			return false, err
-		}
-		for _, m := range c.Members {
-			if m.Answer != nil && !c.Up(m) && m.ID != gone {
-				since = time.Time{}
-				return false, fmt.Errorf("%s does not follow the leader", m.Spec)
-			}
-		}
-		switch {
-		case c.Leader == 0 || c.Leader == gone:
-			since = time.Time{}
-			return false, errors.New("there is no other leader yet")
-		case c.Leader != leader || since.IsZero():
-			leader, since = c.Leader, time.Now()
-		case time.Since(since) >= pace.Settle:
-			return true, nil
-		}
-		return false, fmt.Errorf("%s leads only since %v", leader, time.Since(since).Round(time.Second))
-	})
 }
 
 // gone waits until no member knows the removed one any more, takes its alarms away, which etcd does not, and waits for a stable leader.
@@ -198,18 +114,7 @@ func (s *Site) gone(ctx context.Context, t *plan.Task) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, s.settled(ctx, t, s.endpoints(b), b.Removes)
-}
-
-// endpointsOf is where a cluster that was read is read again.
-func (s *Site) endpointsOf(c *Cluster) []string {
-	all := slices.Clone(s.Access.Endpoints)
-	for _, m := range c.Members {
-		if m.Answer != nil && !slices.Contains(all, m.Answer.Endpoint) {
-			all = append(all, m.Answer.Endpoint)
-		}
-	}
-	return all
+	return nil, s.settled(ctx, t.Say, s.endpoints(b), b.Removes)
 }
 
 func (s *Site) disarm(ctx context.Context, c *Cluster, req *pb.AlarmRequest) error {

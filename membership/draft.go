@@ -132,3 +132,6 @@ func (d *draft) finish(c *Cluster) (plan.Plan, error) {
 
 // stateText is a state for the plan's table.
 func stateText(s quorum.State) string { return fmt.Sprintf("%s, %d may fail", s, s.Tolerates()) }
+
+// StepStarted is the step of an addition that is done once the new member has started: from then on it is one that works.
+const StepStarted = doStarted

@@ -11,8 +11,8 @@ import (
 // partyForm is what internal/plan takes as a party's name. Members' names may be anything.
 var partyForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,57}$`)
 
-// partyOf is the party of the machine on which a member runs.
-func partyOf(s Spec) string {
+// PartyOf is the party of the machine on which a member runs.
+func PartyOf(s Spec) string {
 	if s.Name == Operator || !partyForm.MatchString(s.Name) {
 		return "member-" + s.ID.String()
 	}
@@ -47,7 +47,7 @@ func (o Origin) remove(c *Cluster, who string) (plan.Plan, error) {
 	d.step(plan.Step{Action: doRepoint, Party: Operator, Text: "have this machine's API server ask the other members, where it names that one"}, nil)
 	d.step(plan.Step{Action: doRemove, Party: Operator, Text: "remove " + m.Spec.String(), Final: true}, nil, quorum.Step{Kind: quorum.Remove, ID: uint64(m.ID)})
 	d.step(plan.Step{Action: doGone, Party: Operator, Text: "wait until no member knows it any more"}, nil)
-	d.retire(partyOf(m.Spec), m.Spec)
+	d.retire(PartyOf(m.Spec), m.Spec)
 	return d.finish(c)
 }
 

@@ -48,7 +48,7 @@ func (o Origin) replace(c *Cluster, r Replacement) (plan.Plan, error) {
 	d.join(n, 0)
 	d.step(plan.Step{Action: doRepoint, Party: Operator, Text: "have this machine's API server ask the new member, where it names the old one"}, nil)
 	if !hasURL(m.PeerURLs, n.PeerURL) {
-		d.retire("old-"+partyOf(m.Spec), m.Spec)
+		d.retire("old-"+PartyOf(m.Spec), m.Spec)
 	}
 	return d.finish(c)
 }
@@ -157,7 +157,7 @@ func unreachable(m Member) ID {
 func (d *draft) update(c *Cluster, m Member, peerURLs []string, listens bool) {
 	d.step(plan.Step{Action: doBackup, Party: Operator, Text: "take a backup and verify it"}, nil)
 	update := plan.Step{Action: doUpdate, Party: Operator, Text: fmt.Sprintf("tell the cluster that %s is at %s", m.short(), joined(peerURLs))}
-	listen := plan.Step{Action: doReaddress, Party: partyOf(m.Spec), After: []string{doUpdate}, Optional: listens,
+	listen := plan.Step{Action: doReaddress, Party: PartyOf(m.Spec), After: []string{doUpdate}, Optional: listens,
 		Text: "write the address into etcd's configuration, and restart etcd"}
 	verify := plan.Step{Action: doVerify, Party: Operator, Text: "compare the data of all members", After: []string{doReaddress}}
 	alone := c.model().State().Voters == 1

@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -21,6 +22,8 @@ type Metrics struct {
 	Quota           int64 // bytes
 	DBSize, DBInUse int64
 	Started         time.Time
+	// Peers are the members that it has connections with, both ways or one.
+	Peers map[uint64]bool
 }
 
 // Histogram counts durations by their upper bounds.
@@ -84,6 +87,16 @@ func parseMetrics(r io.Reader) *Metrics {
 		Quota:         int64(max(value(families["etcd_server_quota_backend_bytes"]), 0)),
 		DBSize:        int64(value(families["etcd_mvcc_db_total_size_in_bytes"])),
 		DBInUse:       int64(value(families["etcd_mvcc_db_total_size_in_use_in_bytes"])),
+	}
+	for _, peer := range families["etcd_network_active_peers"].GetMetric() {
+		for _, l := range peer.GetLabel() {
+			if id, err := strconv.ParseUint(l.GetValue(), 16, 64); err == nil && l.GetName() == "Remote" && peer.GetGauge().GetValue() > 0 {
+				if m.Peers == nil {
+					m.Peers = map[uint64]bool{}
+				}
+				m.Peers[id] = true
+			}
+		}
 	}
 	if at := value(families["process_start_time_seconds"]); at > 0 {
 		m.Started = time.UnixMilli(int64(at * 1000))
