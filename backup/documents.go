@@ -26,7 +26,7 @@ var documentKinds = []struct{ prefix, kind string }{
 	{verifiedChanges, "verified-ranges"},
 	{"coordination/verified/", "verification"},
 	{"coordination/recorded/", "recorded"},
-	{"coordination/", ""}, // leases and whatever comes: sealed as well, of any kind
+	{"coordination/", ""}, // leases, the documents of plans, and whatever comes: sealed as well, of any kind
 }
 
 // verifiedChanges is where the marks of verified ranges are: one per timeline.

@@ -32,6 +32,7 @@ const (
 type planLock struct {
 	store   store.Store
 	machine plan.Machine
+	dir     string // with the file locks: only below the same folder do they say that a holder on this machine is gone
 	ttl     time.Duration
 }
 
@@ -39,7 +40,7 @@ var _ plan.Lock = (*planLock)(nil)
 
 // Hold implements plan.Lock. What is taken here is never finished, only released: the lease is a lock, not a schedule.
 func (l *planLock) Hold(ctx context.Context, name string) (context.Context, func(), error) {
-	here := fmt.Sprintf("%s, machine %s, process ", l.machine.Host, l.machine.ID)
+	here := fmt.Sprintf("%s (machine %s, journals in %s) process ", l.machine.Host, l.machine.ID, l.dir)
 	claim := lease.Claim{
 		Holder: fmt.Sprintf("%s%d", here, os.Getpid()), Tick: time.Now(), TTL: l.ttl,
 		Gone: func(holder string) bool { return strings.HasPrefix(holder, here) },
@@ -128,7 +129,7 @@ func (room *planRoom) runner(c *call, p *plan.Plan, actions plan.Actions) (*plan
 		c.note("warning: %s does not honour conditions: its lock keeps nobody out; make sure that nobody else works on this cluster", room.repo.Store())
 	}
 	return &plan.Runner{
-		Board: room.board, Lock: &planLock{store: room.repo.Store(), machine: room.machine, ttl: planLockTTL},
+		Board: room.board, Lock: &planLock{store: room.repo.Store(), machine: room.machine, dir: room.dir, ttl: planLockTTL},
 		Dir: room.dir, Machine: room.machine, Actions: actions,
 		Say: func(line string) { c.note("%s", line) },
 	}, nil

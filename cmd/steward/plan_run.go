@@ -9,6 +9,7 @@ import (
 
 	"etcd-steward/internal/fail"
 	"etcd-steward/internal/plan"
+	"etcd-steward/internal/term"
 )
 
 func partyFlags() []cli.Flag {
@@ -60,7 +61,8 @@ func (c *call) execute(room *planRoom, p *plan.Plan, st *plan.State, party strin
 				return err
 			}
 		}
-		if err := c.confirm(fmt.Sprintf("Execute the part of %s (%d steps) on %s?", party, len(p.Of(party)), room.machine.Host)); err != nil {
+		n := len(p.Of(party))
+		if err := c.confirmPlan(p, fmt.Sprintf("Execute the part of %s (%s) on %s?", party, term.Counted(n, "step", "steps"), room.machine.Host)); err != nil {
 			return err
 		}
 	}
@@ -73,6 +75,15 @@ func (c *call) execute(room *planRoom, p *plan.Plan, st *plan.State, party strin
 		return err
 	}
 	return c.showStatus(room, p.ID)
+}
+
+// confirmPlan is confirm for a plan, which can be looked at instead.
+func (c *call) confirmPlan(p *plan.Plan, question string) error {
+	err := c.confirm(question)
+	if fail.ExitCode(err) == fail.Usage {
+		return fail.New(fail.Usage, err, "add --yes to do it; what it would do: steward plan show "+p.ID)
+	}
+	return err
 }
 
 // showStatus is the answer of what changes a plan.
@@ -116,7 +127,7 @@ func planRollback(c *call) error {
 		return err
 	}
 	if st.Phase == plan.Open {
-		if err := c.confirm(fmt.Sprintf("Roll back plan %s (%s)?", p.ID, p.Title)); err != nil {
+		if err := c.confirmPlan(p, fmt.Sprintf("Roll back plan %s (%s)?", p.ID, p.Title)); err != nil {
 			return err
 		}
 	}
@@ -131,7 +142,7 @@ func planRollback(c *call) error {
 	}
 	for _, other := range p.Parties() {
 		if host, n := leftToUndo(p, after, other); n > 0 {
-			c.note("%s on %s has %d steps to undo: steward plan rollback %s --party %s", other, host, n, p.ID, other)
+			c.note("%s on %s has %s to undo: steward plan rollback %s --party %s", other, host, term.Counted(n, "step", "steps"), p.ID, other)
 		}
 	}
 	return c.showStatus(room, p.ID)

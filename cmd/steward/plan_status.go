@@ -171,6 +171,8 @@ func statusTable(w io.Writer, s *plan.Status, now time.Time) error {
 
 func rollbackText(s *plan.Status) string {
 	switch {
+	case s.Phase == plan.RollingBack:
+		return "under way"
 	case s.RollbackOver:
 		return "not possible any more"
 	case s.RollbackUntil != "":

@@ -15,7 +15,9 @@ import (
 	"etcd-steward/integration/lab"
 )
 
-func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"steward": main}) }
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"steward": main, "planner": planner})
+}
 
 // secretValue is in every etcd of the scripts; it must never be found in a store.
 const secretValue = "plain-text-that-must-not-leak"
@@ -26,6 +28,7 @@ func TestScripts(t *testing.T) {
 	env := startServers(t)
 	cmds := maps.Clone(commands)
 	cmds["etcd"] = etcdFor(t)
+	cmds["rewrite"] = cmdRewrite
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,

@@ -44,7 +44,7 @@ func (r *Runner) turnBack(ctx context.Context, w *work) (*State, error) {
 		return nil, err
 	}
 	return w.moved(ctx, "roll back", func(s *State) error {
-		if have := s.Parties[w.party]; have != nil && (r.TakeOver || have.Machine != r.Machine) {
+		if s.Parties[w.party] != nil { // who has begun nothing need not claim anything now
 			if err := s.claim(p, w.party, r.Machine, r.TakeOver, now()); err != nil {
 				return err
 			}
