@@ -143,5 +143,6 @@ func Words(err error) string {
 
 // NeedsUser says whether a question was refused for want of a user, or of rights.
 func NeedsUser(err error) bool {
-	return errors.Is(err, rpctypes.ErrUserEmpty) || errors.Is(err, rpctypes.ErrPermissionDenied) || errors.Is(err, rpctypes.ErrInvalidAuthToken)
+	// A client certificate whose name is no user's is taken for one, and not found.
+	return errors.Is(err, rpctypes.ErrUserEmpty) || errors.Is(err, rpctypes.ErrUserNotFound) || errors.Is(err, rpctypes.ErrPermissionDenied) || errors.Is(err, rpctypes.ErrInvalidAuthToken)
 }

@@ -57,7 +57,7 @@ func (a Access) Explain(ctx context.Context, e Endpoint, err, cause error) error
 
 // refused says whether a member answered, and would not talk to this user.
 func refused(err error) bool {
-	return NeedsUser(err) || errors.Is(err, rpctypes.ErrAuthFailed) || errors.Is(err, rpctypes.ErrUserNotFound)
+	return NeedsUser(err) || errors.Is(err, rpctypes.ErrAuthFailed)
 }
 
 // connection says whether a question may have failed because of the way there.
