@@ -54,6 +54,7 @@ func parseFlags(args []argument, toggle func(name, next string) bool) Settings {
 			break
 		}
 		s := Setting{Source: args[i].source, place: args[i].place}
+		s.place.index = i
 		name, value, found := strings.Cut(name, "=")
 		next := ""
 		if i+1 < len(args) {
@@ -67,11 +68,16 @@ func parseFlags(args []argument, toggle func(name, next string) bool) Settings {
 		case i+1 < len(args):
 			i++
 			s.Value = next
-			if s.place.words = 2; args[i].place.kind == inEnvFile || args[i].place.kind == inPlainFile || args[i].place.kind == inUnit {
+			s.place.next, s.place.nextWord = i, args[i].place.word
+			switch kind := args[i].place.kind; {
+			case kind == inEnvFile || kind == inPlainFile || kind == inUnit:
 				s.place, s.Source = args[i].place, args[i].source
+			case kind != s.place.kind || s.place.part != nil:
+				s.place.part, s.place.kind = nil, inVariable // one half here and one there
 			}
 		}
-		_, s.place.repeated = flags[name]
+		_, again := flags[name]
+		s.place.repeated = again
 		flags[name] = s
 	}
 	return flags

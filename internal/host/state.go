@@ -41,8 +41,14 @@ type place struct {
 	kind placeKind
 	name string    // of the variable
 	word unit.Word // on ExecStart=
-	// words is how many words the flag takes: 2 for "--name value"; 0 and 1 are one.
-	words int
+	// part is where in the variable's value the flag stands, for inVariable; nil when the variable is only a part of a word.
+	part *unit.Word
+	// inner is where the variable itself stands.
+	inner placeKind
+	// index is the number of the argument, and next that of its value when it is an argument of its own ("--name value"); else next is 0.
+	index, next int
+	// nextWord is the value's word on ExecStart=.
+	nextWord unit.Word
 	// repeated: it stands elsewhere in the same command as well, and the last one counts.
 	repeated bool
 }

@@ -157,9 +157,9 @@ func (u *unitState) arguments(env Settings) []argument {
 	for _, a := range u.command.Args {
 		arg := argument{text: a.Text, source: u.command.Entry.File, place: place{kind: inCommand, word: a.Word}}
 		if len(a.Variables) > 0 {
-			arg.place.kind = inVariable
+			arg.place.kind, arg.place.name, arg.place.part = inVariable, a.Variables[0], a.Part
 			if s, ok := env[a.Variables[0]]; ok {
-				arg.source = s.Source
+				arg.source, arg.place.inner = s.Source, s.place.kind
 				_, value, found := strings.Cut(a.Word.Text, "=")
 				if !found {
 					value = a.Word.Text

@@ -65,6 +65,8 @@ type Argument struct {
 	Word Word // that it comes from; several may come from one $VARIABLE
 	// Variables were put in for it.
 	Variables []string
+	// Part is where in the value of a $VARIABLE that is a word of its own it stands.
+	Part *Word
 }
 
 // Arguments expands a command line's words with the variables that the process is given: ${A} anywhere, and $A where it is a word of its own, which is split
@@ -86,7 +88,7 @@ func Arguments(words []Word, env map[string]string, s Specifiers, expand bool) (
 				return nil, fmt.Errorf("%s: %w", text, err)
 			}
 			for _, part := range split {
-				args = append(args, Argument{Text: part.Text, Word: w, Variables: []string{text[1:]}})
+				args = append(args, Argument{Text: part.Text, Word: w, Variables: []string{text[1:]}, Part: &part})
 			}
 			continue
 		}
