@@ -53,7 +53,7 @@ func (ca *CA) Issue(t T, name string, notAfter time.Time) Pair {
 	return ca.IssueFor(t, name, notAfter)
 }
 
-// IssueFor is Issue for these addresses and names too.
+// IssueFor is Issue for these addresses and names too; an empty one is none.
 func (ca *CA) IssueFor(t T, name string, notAfter time.Time, hosts ...string) Pair {
 	t.Helper()
 	key := newKey(t)
@@ -71,7 +71,7 @@ func (ca *CA) IssueFor(t T, name string, notAfter time.Time, hosts ...string) Pa
 	for _, host := range hosts {
 		if ip := net.ParseIP(host); ip != nil {
 			tmpl.IPAddresses = append(tmpl.IPAddresses, ip)
-		} else {
+		} else if host != "" {
 			tmpl.DNSNames = append(tmpl.DNSNames, host)
 		}
 	}

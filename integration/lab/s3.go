@@ -9,6 +9,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +24,7 @@ import (
 type S3Options struct {
 	Bucket     string // "" means "backups"
 	Dir        string // where objects live; "" means a folder of the test's own
+	Host       string // the address that it listens on; "" means loopback
 	PlainHTTP  bool   // no TLS
 	Expired    bool   // TLS with a certificate that has expired
 	Accounts   bool   // separate accounts (CreateUser) beside the root account
@@ -78,6 +80,13 @@ func StartS3(t T, opts S3Options) *S3 {
 func (s *S3) command(opts S3Options) {
 	s.t.Helper()
 	addr := FreeAddr(s.t)
+	if opts.Host != "" {
+		_, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			s.t.Fatalf("start S3: %v", err)
+		}
+		addr = net.JoinHostPort(opts.Host, port)
+	}
 	for _, dir := range []string{"objects", "versions", "accounts"} {
 		if err := os.MkdirAll(filepath.Join(opts.Dir, dir), 0o700); err != nil {
 			s.t.Fatalf("start S3: %v", err)
@@ -90,7 +99,7 @@ func (s *S3) command(opts S3Options) {
 		if opts.Expired {
 			until = time.Now().Add(-time.Minute)
 		}
-		pair := s.CA.Issue(s.t, "s3", until)
+		pair := s.CA.IssueFor(s.t, "s3", until, opts.Host)
 		s.cmd = append(s.cmd, "--cert", pair.Cert, "--key", pair.Key)
 		s.Endpoint = "https://" + addr
 	}

@@ -133,7 +133,7 @@ func kubesprayEnv(t lab.T, m *Member, settings []setting) {
 	if strings.HasPrefix(m.Endpoint, "https:") {
 		fmt.Fprintf(&b, "ETCDCTL_CACERT=%s\nETCDCTL_KEY=%s\nETCDCTL_CERT=%s\n", m.Files.CA, m.Files.Client.Key, m.Files.Client.Cert)
 	}
-	m.WriteFile(t, m.Files.Config, b.String(), 0o640, "etcd")
+	m.WriteFile(t, m.Files.Config, b.String(), 0o640, "")
 }
 
 func dropIn(t lab.T, m *Member, settings []setting) {

@@ -115,7 +115,7 @@ func (n *Net) explain(t lab.T) {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // the test's own has ended
-		out := m.Run(ctx, "journalctl", "--no-pager", "-n", "30", "-o", "short-precise")
+		out := m.Run(ctx, "journalctl", "--no-pager", "-n", "1000", "-o", "short-precise")
 		cancel()
 		t.Logf("--- the last of %s's journal\n%s%s", m.Name, clip(out.Stdout), out.Stderr)
 		if os.Getenv("STEWARD_HOLD") != "" {
@@ -128,17 +128,20 @@ func (n *Net) explain(t lab.T) {
 	}
 }
 
-// clip shortens long lines: etcd's log has stacks in one.
-func clip(text string) string {
-	const widest = 300
-	var b strings.Builder
-	for line := range strings.Lines(text) {
+// clip keeps the last lines that may say what went wrong (etcd says much else), and shortens them (its log has stacks in one).
+func clip(journal string) string {
+	const widest, most = 300, 40
+	var lines []string
+	for line := range strings.Lines(journal) {
+		if strings.Contains(line, `"level":"info"`) {
+			continue
+		}
 		if len(line) > widest {
 			line = line[:widest] + "...\n"
 		}
-		b.WriteString(line)
+		lines = append(lines, line)
 	}
-	return b.String()
+	return strings.Join(lines[max(0, len(lines)-most):], "")
 }
 
 // require returns the root file system, or skips the test with what is missing.
@@ -152,7 +155,7 @@ func require(t lab.T) string {
 	case err != nil:
 		reason = err.Error()
 	default:
-		for _, tool := range []string{"systemd-nspawn", "ip", "nft", "nsenter"} {
+		for _, tool := range []string{"systemd-nspawn", "ip", "nft", "nsenter", "curl"} {
 			if _, err := exec.LookPath(tool); err != nil {
 				reason = tool + " is missing: run `make setup`"
 			}

@@ -66,3 +66,12 @@ func (m *Machine) nft(t lab.T, rules string) {
 		t.Fatalf("set up packet filters of %s: %v\n%s", m.Name, err, out)
 	}
 }
+
+// Get fetches a page as a client on the machine would, with the host's curl: for what listens on the machine's loopback.
+func (m *Machine) Get(url string) (string, error) {
+	out, err := exec.Command("ip", "netns", "exec", m.link(), "curl", "-sS", "--noproxy", "*", "--max-time", "5", url).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("get %s on %s: %w: %s", url, m.Name, err, out)
+	}
+	return string(out), nil
+}
