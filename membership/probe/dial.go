@@ -91,6 +91,9 @@ func (c *Conn) Members() pb.ClusterClient { return pb.NewClusterClient(c.conn) }
 // KV is the key-value service.
 func (c *Conn) KV() pb.KVClient { return pb.NewKVClient(c.conn) }
 
+// Leases is the lease service.
+func (c *Conn) Leases() pb.LeaseClient { return pb.NewLeaseClient(c.conn) }
+
 // Call asks one question, within a bound, and never waits for a connection to come back, as etcd's own client does. It logs in when the member wants that.
 // Errors of etcd's can be compared with rpctypes. When the connection was the matter, the error says why it failed.
 func Call[Q, R any](ctx context.Context, c *Conn, within time.Duration, f func(context.Context, Q, ...grpc.CallOption) (R, error), question Q) (R, error) {
