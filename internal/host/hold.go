@@ -1,6 +1,17 @@
 package host
 
-import "etcd-steward/internal/host/unit"
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+
+	"etcd-steward/internal/atomicfile"
+	"etcd-steward/internal/host/unit"
+)
 
 // The drop-in that holds a unit. An assertion fails loudly where a condition would pass over the start in silence, and a drop-in works above a unit file in
 // /etc as well, where a mask cannot be put.
@@ -24,4 +35,35 @@ func held(s *unit.Service) bool {
 		}
 	}
 	return false
+}
+
+func (m *Machine) holdPath(unitName string) string {
+	return m.Path(path.Join("/etc/systemd/system", unitName+".d", holdFile))
+}
+
+// holdUnit writes the drop-in.
+func (m *Machine) holdUnit(unitName string) error {
+	file := m.holdPath(unitName)
+	if text, err := os.ReadFile(file); err == nil && bytes.Equal(text, []byte(holdText)) {
+		return settleNames(file)
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return fmt.Errorf("hold %s: %w", unitName, err)
+	}
+	if err := atomicfile.Write(file, []byte(holdText), 0o644); err != nil {
+		return fmt.Errorf("hold %s: %w", unitName, err)
+	}
+	return settleNames(filepath.Dir(file))
+}
+
+// releaseUnit takes the drop-in away: only steward writes it, and it says nothing but that.
+func (m *Machine) releaseUnit(unitName string) error {
+	file := m.holdPath(unitName)
+	if err := os.Remove(file); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return fmt.Errorf("release %s: %w", unitName, err)
+	}
+	return settleNames(file)
 }
