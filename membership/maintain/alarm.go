@@ -48,8 +48,9 @@ const roomShare = 0.9
 
 // GatesOfDisarm are the conditions of taking alarms away that are not met. For CORRUPT the view must hold hashes.
 func GatesOfDisarm(v *probe.View, alarms []Alarm) (all []Gate) {
-	agreed := v.Agreed()
-	if !agreed.Quorum {
+	// With CORRUPT raised, etcd refuses the read that would show a quorum.
+	corrupt := slices.ContainsFunc(Alarms(v), func(a Alarm) bool { return a.Kind == "CORRUPT" })
+	if !v.Agreed().Quorum && !(corrupt && v.Cluster().State().CanCommit()) {
 		all = append(all, Gate{Rule: "the cluster has a quorum", Evidence: "no linearizable read came back", Safe: "bring members back first: steward health"})
 	}
 	if slices.ContainsFunc(alarms, func(a Alarm) bool { return a.Kind == "NOSPACE" }) {

@@ -40,9 +40,9 @@ func (c *Cluster) Largest(ctx context.Context, v *probe.View, n int) (all []Pref
 		r.Serializable = true
 		return probe.Call(ctx, conn, callLimit, conn.KV().Range, r)
 	}
-	next := []byte{0}
+	walk := walker{next: []byte{0}}
 	for range prefixesMax {
-		first, err := ask(&pb.RangeRequest{Key: next, RangeEnd: []byte{0}, Limit: 1, KeysOnly: true})
+		first, err := ask(&pb.RangeRequest{Key: walk.next, RangeEnd: []byte{0}, Limit: 1, KeysOnly: true})
 		if err != nil {
 			return nil, false, fmt.Errorf("look for the largest prefixes: %w", err)
 		}
@@ -50,22 +50,20 @@ func (c *Cluster) Largest(ctx context.Context, v *probe.View, n int) (all []Pref
 			complete = true
 			break
 		}
-		prefix := prefixOf(string(first.GetKvs()[0].GetKey()))
-		end := endOf([]byte(prefix))
-		counted, err := ask(&pb.RangeRequest{Key: []byte(prefix), RangeEnd: end, CountOnly: true})
+		name, from, end := walk.step(string(first.GetKvs()[0].GetKey()))
+		counted, err := ask(&pb.RangeRequest{Key: from, RangeEnd: end, CountOnly: true})
 		if err != nil {
-			return nil, false, fmt.Errorf("count %q: %w", prefix, err)
+			return nil, false, fmt.Errorf("count %q: %w", name, err)
 		}
-		sample, err := ask(&pb.RangeRequest{Key: []byte(prefix), RangeEnd: end, Limit: prefixSample})
+		sample, err := ask(&pb.RangeRequest{Key: from, RangeEnd: end, Limit: prefixSample})
 		if err != nil {
-			return nil, false, fmt.Errorf("read some of %q: %w", prefix, err)
+			return nil, false, fmt.Errorf("read some of %q: %w", name, err)
 		}
-		all = append(all, estimate(prefix, counted.GetCount(), sample))
+		all = append(all, estimate(name, counted.GetCount(), sample))
 		if stdbytes.Equal(end, []byte{0}) {
 			complete = true
 			break
 		}
-		next = end
 	}
 	slices.SortFunc(all, func(a, b Prefix) int {
 		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), strings.Compare(a.Prefix, b.Prefix))
@@ -85,22 +83,42 @@ func estimate(prefix string, keys int64, sample *pb.RangeResponse) Prefix {
 	return p
 }
 
-// prefixOf is a key up to its third slash, or to its first when it has fewer; a key without one is a prefix of its own.
-func prefixOf(key string) string {
-	at, slashes := 0, 0
+// walker goes through the keys by jumping over whole prefixes.
+type walker struct {
+	next   []byte
+	parent string
+	single int // keys in a row that were prefixes of their own, below parent
+}
+
+// singlesMax is how many such keys are named; what follows below the same parent is one entry.
+const singlesMax = 8
+
+// step names the part that begins with a key, and its range. A key with few slashes stands alone, so that "/registry/x" does not hide "/registry/pods/".
+func (w *walker) step(key string) (name string, from, end []byte) {
+	at, parent, slashes := 0, 0, 0
 	for i := range len(key) {
-		if key[i] != '/' {
-			continue
-		}
-		at = i + 1
-		if slashes++; slashes == prefixDepth {
-			break
+		if key[i] == '/' && slashes < prefixDepth {
+			at, parent = i+1, i+1
+			slashes++
 		}
 	}
-	if at == 0 || at == 1 {
-		return key
+	name, from = key[:at], []byte(key[:at])
+	switch {
+	case slashes == prefixDepth:
+		w.single = 0
+		end = endOf(from)
+	default:
+		if w.parent != key[:parent] {
+			w.parent, w.single = key[:parent], 0
+		}
+		if w.single++; w.single > singlesMax {
+			name, from, end = key[:parent], []byte(key), endOf([]byte(key[:parent]))
+		} else {
+			name, from, end = key, []byte(key), append([]byte(key), 0)
+		}
 	}
-	return key[:at]
+	w.next = end
+	return name, from, end
 }
 
 // endOf is the first key behind all that begin with a prefix.
