@@ -1,5 +1,17 @@
 package host
 
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"etcd-steward/internal/fail"
+	"etcd-steward/internal/host/tree"
+)
+
 // Place is a way in which this machine could run an etcd that it does not run yet.
 type Place struct {
 	Kind Kind
@@ -13,11 +25,181 @@ type Place struct {
 	Why string
 }
 
-// Places are what this machine is prepared for when it has no etcd yet, the most specific first: kubeadm's manifest where there is a kubelet with a folder for
-// static pods; else a unit etcd.service with /etc/etcd.env where there is a binary. A machine that has an etcd (also one that was never started) has none: Configure it.
-func (m *Machine) Places() []Place { return nil }
+// binaries are where installers put etcd.
+var binaries = []string{"/usr/local/bin/etcd", "/usr/bin/etcd", "/opt/bin/etcd", "/opt/etcd/bin/etcd", "/usr/local/sbin/etcd"}
 
-// Create writes what runs an etcd at a place, held: Control.Release starts it. Image is what a static pod runs. The same tag gives the same files.
+// Places are what this machine is prepared for when it has no etcd yet, the most specific first: kubeadm's manifest where there is a kubelet with a folder for
+// static pods; a unit etcd.service with /etc/etcd.env where there is a binary. A machine that has an etcd (also one that was never started), and one whose etcd
+// a distribution owns, has none: Configure it, or leave it alone.
+func (m *Machine) Places() []Place {
+	if len(m.Etcds) > 0 || m.Owner != nil {
+		return nil
+	}
+	var all []Place
+	if st, err := m.tree().Stat(m.Manifests); err == nil && st.IsDir() {
+		all = append(all, Place{Kind: StaticPod, Name: "etcd", File: path.Join(m.Manifests, "etcd.yaml"), Why: "the kubelet runs what is in " + m.Manifests})
+	}
+	for _, b := range binaries {
+		if m.tree().Exists(b) {
+			return append(all, Place{Kind: Unit, Name: "etcd", File: "/etc/etcd.env", Unit: "etcd.service", Binary: b, Why: b + " is installed"})
+		}
+	}
+	return all
+}
+
+// Create writes what runs an etcd at a place; nothing starts it yet: a static pod is held, a unit neither enabled nor started. Image is what a static pod runs.
+// Where the settings want TLS and name no certificates, those are taken that kubeadm or kubespray put on this machine. The same tag gives the same edits again.
 func (m *Machine) Create(p Place, settings map[string]string, image, tag string) (*Etcd, []Edit, error) {
-	panic("unreachable: not built yet")
+	if err := m.Refuse(Add); err != nil {
+		return nil, nil, err
+	}
+	if err := checkChanges(settings, tag); err != nil {
+		return nil, nil, err
+	}
+	all := maps.Clone(settings)
+	if all["data-dir"] == "" {
+		all["data-dir"] = "/var/lib/etcd"
+	}
+	if err := m.findCertificates(p, all); err != nil {
+		return nil, nil, err
+	}
+	var files []string
+	var err error
+	if p.Kind == StaticPod {
+		file := path.Join(m.parkedDir(), path.Base(p.File))
+		files = []string{file}
+		if image == "" {
+			return nil, nil, fail.New(fail.Usage, errors.New("the image of etcd is not known"), "give one that the other members run, as in registry.k8s.io/etcd:3.6.5-0")
+		}
+		if m.tree().Exists(p.File) {
+			return nil, nil, fail.Refused(fmt.Errorf("%s is there already", p.File), "it runs no etcd that is understood: look at it, and take it away")
+		}
+		err = m.replace(file, newManifest(p.Name, image, all), 0o600, tag)
+	} else {
+		files = []string{p.File, path.Join("/etc/systemd/system", p.Unit)}
+		err = m.createUnit(p, all, files, tag)
+	}
+	var edits []Edit
+	for _, file := range files {
+		if e, ok := m.edited(file, tag); ok {
+			edits = append(edits, e)
+		}
+	}
+	if err == nil {
+		var e *Etcd
+		if e, err = Detect(m.Root).Etcd(p.Name); err == nil {
+			if open := differences(e.Settings, all); len(open) == 0 {
+				return e, edits, nil
+			}
+			err = errors.New("etcd would not see exactly what was written")
+		}
+	}
+	return nil, nil, fmt.Errorf("set up etcd: %w", errors.Join(err, m.Undo(edits)))
+}
+
+// createUnit writes the environment file, of which lines of before stay, and the unit.
+func (m *Machine) createUnit(p Place, settings map[string]string, files []string, tag string) error {
+	text, err := m.tree().Read(files[0])
+	if err != nil && !tree.Missing(err) {
+		return fmt.Errorf("read %s: %w", files[0], err)
+	}
+	for _, flag := range slices.Sorted(maps.Keys(settings)) {
+		text = setVariable(text, variable(flag), settings[flag], false)
+	}
+	if err := m.replace(files[0], text, 0o640, tag); err != nil {
+		return err
+	}
+	user := ""
+	if passwd, err := m.tree().Read("/etc/passwd"); err == nil && strings.Contains("\n"+string(passwd), "\netcd:") {
+		user = "User=etcd\n"
+	}
+	unitText := `# Written by steward.
+[Unit]
+Description=etcd
+Documentation=https://etcd.io/docs/
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+Type=notify
+` + user + `EnvironmentFile=` + p.File + `
+ExecStart=` + p.Binary + `
+Restart=always
+RestartSec=10s
+LimitNOFILE=40000
+
+[Install]
+WantedBy=multi-user.target
+`
+	return m.replace(files[1], []byte(unitText), 0o644, tag)
+}
+
+// pki is where an installer puts the certificates of a member.
+type pki struct{ ca, cert, key, peerCert, peerKey string }
+
+func (m *Machine) knownPKI(p Place) []pki {
+	hostname := (&finder{Tree: m.tree(), m: m}).hostName()
+	const spray = "/etc/ssl/etcd/ssl/"
+	kubeadm := pki{
+		"/etc/kubernetes/pki/etcd/ca.crt", "/etc/kubernetes/pki/etcd/server.crt", "/etc/kubernetes/pki/etcd/server.key",
+		"/etc/kubernetes/pki/etcd/peer.crt", "/etc/kubernetes/pki/etcd/peer.key",
+	}
+	member := spray + "member-" + hostname
+	if p.Kind == StaticPod {
+		return []pki{kubeadm}
+	}
+	return []pki{{spray + "ca.pem", member + ".pem", member + "-key.pem", member + ".pem", member + "-key.pem"}, kubeadm}
+}
+
+// findCertificates fills in certificates where https is wanted and none are named.
+func (m *Machine) findCertificates(p Place, s map[string]string) error {
+	client := strings.Contains(s["listen-client-urls"], "https://") && s["cert-file"] == ""
+	peer := strings.Contains(s["listen-peer-urls"], "https://") && s["peer-cert-file"] == ""
+	if !client && !peer {
+		return nil
+	}
+	var looked []string
+	for _, k := range m.knownPKI(p) {
+		looked = append(looked, k.cert)
+		if !m.tree().Exists(k.ca) || !m.tree().Exists(k.cert) || !m.tree().Exists(k.peerCert) {
+			continue
+		}
+		if client {
+			s["trusted-ca-file"], s["cert-file"], s["key-file"], s["client-cert-auth"] = k.ca, k.cert, k.key, "true"
+		}
+		if peer {
+			s["peer-trusted-ca-file"], s["peer-cert-file"], s["peer-key-file"], s["peer-client-cert-auth"] = k.ca, k.peerCert, k.peerKey, "true"
+		}
+		return nil
+	}
+	return fail.Refused(errors.New("this machine has no certificates for the new member"), "put them where they are looked for: "+strings.Join(looked, " or "))
+}
+
+// newManifest is a static pod as kubeadm writes it.
+func newManifest(name, image string, s map[string]string) []byte {
+	var b strings.Builder
+	b.WriteString("# Written by steward.\napiVersion: v1\nkind: Pod\nmetadata:\n  labels:\n    component: etcd\n    tier: control-plane\n  name: " + name +
+		"\n  namespace: kube-system\nspec:\n  containers:\n  - command:\n    - etcd\n")
+	for _, flag := range slices.Sorted(maps.Keys(s)) {
+		b.WriteString("    - " + scalar("--"+flag+"="+s[flag]) + "\n")
+	}
+	b.WriteString("    image: " + scalar(image) + "\n    imagePullPolicy: IfNotPresent\n    name: " + name + "\n    resources:\n      requests:\n        cpu: 100m\n        memory: 100Mi\n")
+	dirs := map[string]string{"etcd-data": s["data-dir"]}
+	if s["wal-dir"] != "" {
+		dirs["etcd-wal"] = s["wal-dir"]
+	}
+	for i, file := range []string{"cert-file", "peer-cert-file"} {
+		if dir := path.Dir(s[file]); s[file] != "" && dirs["etcd-certs-0"] != dir {
+			dirs[fmt.Sprintf("etcd-certs-%d", i)] = dir
+		}
+	}
+	b.WriteString("    volumeMounts:\n")
+	for _, volume := range slices.Sorted(maps.Keys(dirs)) {
+		b.WriteString("    - mountPath: " + scalar(dirs[volume]) + "\n      name: " + volume + "\n")
+	}
+	b.WriteString("  hostNetwork: true\n  priorityClassName: system-node-critical\n  securityContext:\n    seccompProfile:\n      type: RuntimeDefault\n  volumes:\n")
+	for _, volume := range slices.Sorted(maps.Keys(dirs)) {
+		b.WriteString("  - hostPath:\n      path: " + scalar(dirs[volume]) + "\n      type: DirectoryOrCreate\n    name: " + volume + "\n")
+	}
+	return []byte(b.String())
 }
