@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"etcd-steward/integration/lab"
 )
 
 // TestEtcdUnits: each way of setting etcd up under systemd gives a cluster that accepts writes, on every version, and that is up again after a power cut.
@@ -55,6 +57,35 @@ func TestEtcdStaticPod(t *testing.T) {
 	c.Start(t, m)
 	c.WaitHealthy(t)
 	m.Reboot(t)
+	c.WaitHealthy(t)
+	put(t, c)
+}
+
+// TestPrepareEtcd: a prepared machine has what a member needs and is none; what the cluster is told and Configure then makes it one.
+func TestPrepareEtcd(t *testing.T) {
+	t.Parallel()
+	n := Start(t, Options{Count: 2})
+	c := Etcd(t, n, EtcdOptions{Flavour: YAML, Machines: n.Machines[:1]})
+	m := PrepareEtcd(t, c, n.Machine("m2"))
+	if m.Exists(t, m.Files.Config) || m.Exists(t, m.DataDir+"/member") || !m.Exists(t, m.Files.Server.Key) || m.Property(t, "etcd", "UnitFileState") != "disabled" {
+		t.Errorf("the prepared machine is not one: %s", m.Script(t, "ls -laR /etc/etcd /var/lib/etcd"))
+	}
+	cli := c.Client(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	added, err := cli.MemberAddAsLearner(ctx, []string{m.PeerURL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Members = append(c.Members, m)
+	c.Configure(t, m, c.InitialCluster(), "existing")
+	c.Start(t, m)
+	lab.Eventually(t, 30*time.Second, "the learner is promoted", func() error {
+		try, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		_, err := cli.MemberPromote(try, added.Member.ID)
+		return err
+	})
 	c.WaitHealthy(t)
 	put(t, c)
 }

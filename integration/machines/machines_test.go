@@ -1,6 +1,7 @@
 package machines
 
 import (
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -13,6 +14,14 @@ import (
 
 	"etcd-steward/integration/lab"
 )
+
+func TestMain(m *testing.M) {
+	// These tests wait most of the time.
+	if err := flag.Set("test.parallel", "5"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // TestMachines: machines boot without a failed unit, differ in what must differ, reach each other by name and the test, and hold files.
 func TestMachines(t *testing.T) {

@@ -171,7 +171,12 @@ func (s *slot) clear() error {
 	for i := 1; i <= maxCount; i++ {
 		ns := s.link(i)
 		if _, err := os.Stat(filepath.Join("/run/netns", ns)); err == nil {
-			errs = append(errs, killAll(ns), ip("netns del "+ns))
+			errs = append(errs, killAll(ns))
+			// The kernel ends a namespace later; its cable, whose name the next one needs, goes at once.
+			if _, err := net.InterfaceByName(ns); err == nil {
+				errs = append(errs, ip("link del "+ns))
+			}
+			errs = append(errs, ip("netns del "+ns))
 		}
 		if err := unix.Unmount(filepath.Join(s.folder(i), "root"), unix.MNT_DETACH); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
 			errs = append(errs, fmt.Errorf("unmount the disk of %s: %w", ns, err))

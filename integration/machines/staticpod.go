@@ -85,6 +85,7 @@ func installKubelet(t lab.T, _ *Cluster, m *Member) {
 	t.Helper()
 	m.Install(t, Program(t, "integration/kubelet"), "/usr/bin/kubelet")
 	m.Mkdir(t, "/etc/kubernetes/manifests", 0o700, "")
+	m.Mkdir(t, m.DataDir, 0o700, "") // as kubeadm does: the kubelet would make it 0755
 	m.WriteFile(t, "/etc/systemd/system/kubelet.service", `[Unit]
 Description=kubelet: a stand-in that runs static pods as plain processes
 

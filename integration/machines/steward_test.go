@@ -25,10 +25,10 @@ type steward struct {
 const unit = "stewardd.service"
 
 // newSteward installs stewardd on a new master.
-func newSteward(t *testing.T, how Flavour) (*steward, *Net) {
+func newSteward(t *testing.T, o EtcdOptions) (*steward, *Net) {
 	t.Helper()
 	n := Start(t, Options{})
-	c := Etcd(t, n, EtcdOptions{Flavour: how})
+	c := Etcd(t, n, o)
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +113,7 @@ func (s *steward) awaitNew(old, why string) string {
 // records; systemd supervises it, and it comes back whatever ends it.
 func TestInstalled(t *testing.T) {
 	t.Parallel()
-	s, n := newSteward(t, Kubespray)
+	s, n := newSteward(t, EtcdOptions{Flavour: Kubespray})
 	s3 := lab.StartS3(t, lab.S3Options{Host: n.HostIP})
 	s.WriteFile(t, "/etc/systemd/system/stewardd.service.d/10-kubespray.conf",
 		strings.ReplaceAll(s.ReadFile(t, "/usr/local/share/doc/etcd-steward/10-kubespray.conf"), "HOSTNAME", s.Name), 0o644, "")
@@ -174,7 +174,7 @@ func TestInstalled(t *testing.T) {
 // TestInstalledKubeadm: on a master that kubeadm made, whose etcd is a static pod, the unit needs no drop-in; one for a store that is a folder, as the unit says.
 func TestInstalledKubeadm(t *testing.T) {
 	t.Parallel()
-	s, _ := newSteward(t, StaticPod)
+	s, _ := newSteward(t, EtcdOptions{Flavour: StaticPod, Version: "3.5"})
 	s.Mkdir(t, "/var/backups/etcd", 0o700, "steward")
 	s.WriteFile(t, "/etc/systemd/system/stewardd.service.d/store.conf", "[Service]\nReadWritePaths=/var/backups/etcd\n", 0o644, "")
 	s.start("store: file:///var/backups/etcd")

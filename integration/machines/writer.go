@@ -259,9 +259,9 @@ func kind(err error) string {
 	if s, ok := status.FromError(err); ok {
 		text = s.Message()
 	}
-	if i := strings.Index(text, "dial tcp"); i >= 0 {
-		if j := strings.LastIndex(text, ": "); j > i {
-			return "dial" + text[j:]
+	for _, what := range []string{"dial tcp", "read tcp", "write tcp"} { // addresses and ports follow, and then why
+		if i, j := strings.Index(text, what), strings.LastIndex(text, ": "); i >= 0 && j > i {
+			return what + text[j:]
 		}
 	}
 	return text
