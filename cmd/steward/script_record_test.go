@@ -23,15 +23,15 @@ import (
 )
 
 // etcdFor is the command that starts an etcd of a script's own, for scripts that delete, compact, or count revisions:
-// etcd [VERSION]. It sets ETCDCTL_ENDPOINTS.
+// etcd [VERSION [FLAGS...]]. It sets ETCDCTL_ENDPOINTS.
 func etcdFor(t *testing.T) func(ts *testscript.TestScript, neg bool, args []string) {
 	return func(ts *testscript.TestScript, neg bool, args []string) {
-		if neg || len(args) > 1 {
-			ts.Fatalf("usage: etcd [VERSION]")
+		if neg {
+			ts.Fatalf("usage: etcd [VERSION [FLAGS...]]")
 		}
 		o := lab.EtcdOptions{UnsafeNoFsync: true}
-		if len(args) == 1 {
-			o.Version = args[0]
+		if len(args) > 0 {
+			o.Version, o.ExtraArgs = args[0], args[1:]
 		}
 		ts.Setenv("ETCDCTL_ENDPOINTS", lab.StartEtcd(t, o).Endpoint(0))
 	}
