@@ -3,8 +3,8 @@
 // cut. On them it sets etcd up as kubespray, kubeadm and others do.
 //
 // It promises that nothing outlives the test that started it, or, when that was killed, the next start of any machines; that several tests, also of
-// several processes, run side by side; and that no traffic leaves the bridge. It needs root and what integration/setup installs: without, tests are skipped,
-// but not in CI. The machines share the kernel, the clock and the page cache with the host: a power cut loses processes, not writes that were not synced.
+// several processes, run side by side; and that no traffic leaves the bridge. It needs root and what integration/setup installs: without, tests are skipped;
+// where CI is set, only for want of root. The machines share the kernel, the clock and the page cache with the host: a power cut loses processes, not writes that were not synced.
 package machines
 
 import (
