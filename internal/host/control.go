@@ -24,7 +24,7 @@ type Control struct {
 func NewControl(m *Machine) *Control {
 	bus := &systemd{}
 	if m.Root != "/" {
-		bus.socket = m.Path("/run/systemd/private")
+		bus.socket = m.Path("/run/dbus/system_bus_socket")
 	}
 	return &Control{Machine: m, Services: bus, bus: bus}
 }

@@ -15,7 +15,7 @@ import (
 
 // systemd is Services over D-Bus: over the system's bus, or, where there is none, over systemd's own socket, which root may use.
 type systemd struct {
-	socket string // systemd's own, for a machine that is seen through a folder; "" for this machine's bus
+	socket string // of the bus of a machine that is seen through a folder; "" for this machine's
 	mu     sync.Mutex
 	conn   *sd.Conn
 }
@@ -38,7 +38,7 @@ func (s *systemd) connect() (*sd.Conn, error) {
 			if err != nil {
 				return nil, err
 			}
-			if err := conn.Auth([]dbus.Auth{dbus.AuthExternal("0")}); err != nil {
+			if err := errors.Join(conn.Auth([]dbus.Auth{dbus.AuthExternal("0")}), conn.Hello()); err != nil {
 				return nil, errors.Join(err, conn.Close())
 			}
 			return conn, nil
