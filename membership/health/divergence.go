@@ -11,8 +11,8 @@ import (
 	"etcd-steward/membership/probe"
 )
 
-// divergeNext: the majority's data is kept, the odd member is replaced.
-const divergeNext = "steward backup create; then, of the members that differ from the majority, each: steward member replace NAME --force REASON"
+// divergeNext: which history is the right one, no machine can say; most members may have the wrong one.
+const divergeNext = "steward backup create; find out whose data is right (docs/HEALTH.md, divergence); then each of the others: steward member replace NAME --force REASON"
 
 // divergence judges whether members that are one cluster have one history. etcd itself notices nothing of it: all are healthy and no alarm is raised.
 func (j *judge) divergence() {
