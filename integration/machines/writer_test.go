@@ -40,7 +40,7 @@ func TestWriter(t *testing.T) {
 	leader.Heal(t)
 	c.WaitHealthy(t)
 	r := w.Finish(t, cli)
-	r.Check(t, 8*time.Second)
+	r.Check(t, 15*time.Second)
 	if r.Stall < 500*time.Millisecond || len(r.Tries) == 0 {
 		t.Errorf("losing the leader was not noticed: %v", r)
 	}
