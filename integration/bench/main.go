@@ -16,7 +16,7 @@ func main() {
 	out := flag.String("o", "", "write the page here (default: standard output)")
 	size := flag.Int("mb", 2000, "size of the database in MB")
 	rounds := flag.Int("rounds", 5, "how often each pair is run")
-	only := flag.String("only", "", "comma-separated parts: snapshot, restore, rebuild, record, list (default: all)")
+	only := flag.String("only", "", "comma-separated parts: snapshot, restore, rebuild, record, list, health, replace (default: all)")
 	child := flag.Bool("child", false, "run one rebuild as standard input says (for this program itself)")
 	flag.Parse()
 	if *child {
@@ -27,7 +27,7 @@ func main() {
 		for _, part := range []struct {
 			name string
 			run  func()
-		}{{"snapshot", b.snapshots}, {"restore", b.restores}, {"rebuild", b.rebuilds}, {"record", b.records}, {"list", b.lists}} {
+		}{{"snapshot", b.snapshots}, {"restore", b.restores}, {"rebuild", b.rebuilds}, {"record", b.records}, {"list", b.lists}, {"health", b.health}, {"replace", b.replaces}} {
 			if *only == "" || slices.Contains(strings.Split(*only, ","), part.name) {
 				part.run()
 			}
