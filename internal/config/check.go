@@ -24,6 +24,7 @@ func (c *Config) check() Problems {
 		c.checkConnection(&ps, i)
 		c.checkSnapshot(&ps, i)
 		c.checkChanges(&ps, i)
+		c.checkHealth(&ps, i)
 		c.checkRetention(&ps, i)
 		c.checkVerify(&ps, i)
 	}

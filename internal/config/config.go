@@ -71,6 +71,7 @@ type Cluster struct {
 	Retention    Retention `yaml:"retention"`
 	Prune        Prune     `yaml:"prune"`
 	Verify       Verify    `yaml:"verify"`
+	Health       Health    `yaml:"health"`
 
 	// ambiguous: this machine has several etcds, and nobody said which one it is. Whoever needs its etcd is told.
 	ambiguous error
@@ -133,6 +134,13 @@ type Verify struct {
 	Deep     string `yaml:"deep"`
 }
 
+// Health is how often the daemon looks at the members of the cluster, and how often it has them compare their data, which makes each read its whole database.
+type Health struct {
+	Enabled  bool     `yaml:"enabled"`
+	Interval Duration `yaml:"interval"`
+	Compare  Duration `yaml:"compare"`
+}
+
 // Log is what the daemon writes to standard error.
 type Log struct {
 	Level  string `yaml:"level"`
@@ -166,6 +174,9 @@ var defaults = map[string]string{
 	"clusters[].prune.schedule":         "@daily",
 	"clusters[].verify.schedule":        "@daily",
 	"clusters[].verify.deep":            schedule.Never,
+	"clusters[].health.enabled":         "true",
+	"clusters[].health.interval":        "30s",
+	"clusters[].health.compare":         "5m",
 }
 
 // later are fields of the design that arrive with later features; the error says so.

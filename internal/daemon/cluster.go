@@ -19,6 +19,7 @@ import (
 	"etcd-steward/backup/store"
 	"etcd-steward/internal/config"
 	"etcd-steward/internal/fail"
+	"etcd-steward/membership/probe"
 )
 
 // cluster runs the jobs of one cluster under one config.
@@ -47,6 +48,9 @@ type cluster struct {
 	// changes is nil when no changes are recorded here; begun is closed when the recorder has found out where the log is.
 	changes *changesState
 	begun   chan struct{}
+	// health is nil when the members are not looked at; members is how they are reached.
+	health  *healthState
+	members probe.Access
 }
 
 // prepare reads every file that the config names, so that what is wrong with one is found before the config is used.
@@ -70,6 +74,13 @@ func prepare(cfg *config.Config, cl *config.Cluster) (*cluster, error) {
 		c.maxAge = 2 * due.Snapshot.MaxInterval(time.Now())
 		c.changesDir = cl.ChangesDir()
 	}
+	if cl.Watched() {
+		etcd, err := cl.Etcd()
+		if err != nil {
+			return nil, err
+		}
+		c.members = probe.Access{Endpoints: etcd.Endpoints, TLS: etcd.TLS, Username: etcd.Username, Password: etcd.Password}
+	}
 	if path := cfg.Encryption.IdentityFile; path != "" {
 		if c.identities, err = envelope.LoadIdentities(path); fail.ExitCode(err) == fail.Failed {
 			return nil, fail.New(fail.Usage, err, fail.HintOf(err))
@@ -92,8 +103,12 @@ func (c *cluster) run(loop, work context.Context) {
 	c.declareChanges()
 	jobs := c.jobs()
 	c.declare(jobs)
+	c.health = c.state.keepHealth(c.cfg.Watched())
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	if c.health != nil {
+		wg.Go(func() { c.watch(loop) })
+	}
 	if c.changes != nil {
 		wg.Go(func() { c.record(loop) })
 	}

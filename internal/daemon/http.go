@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// server is the HTTP side: /healthz, /readyz, /metrics. It can move to another address while it runs.
+// server is the HTTP side: /healthz, /readyz, /status, /metrics. It can move to another address while it runs.
 type server struct {
 	handler http.Handler
 	log     *slog.Logger
@@ -31,6 +31,7 @@ func newServer(s *state, p *pulse, log *slog.Logger) *server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { page(w, p.silent()) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { page(w, s.notReady(time.Now())) })
+	mux.HandleFunc("GET /status", s.status)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry(), promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	return &server{handler: mux, log: log, failed: make(chan error, 1)}
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,7 +55,7 @@ var descs = append([]*prometheus.Desc{
 	mLastSuccess, mAge, mAgeLimit, mDuration, mBytes, mRevision, mKeys, mBackups, mUnfinished, mRepoBytes, mRepoObjects,
 	mVerified, mVerifiedRevision, mVerifiedOK, mRestoreSeconds,
 	mJobFailures, mJobRunning, mJobSuccess, mJobSeconds, mJobNext, mJobDenied, mStoreUp, mStoreErrors, mReloadOK, mReloadTime, mBuild,
-}, changesDescs...)
+}, slices.Concat(changesDescs, healthDescs)...)
 
 // registry is the daemon's own: nothing that a library registers elsewhere appears in it.
 func (s *state) registry() *prometheus.Registry {
@@ -102,6 +103,9 @@ func (c *clusterState) collect(ch chan<- prometheus.Metric, name string) {
 	}
 	if c.changes != nil {
 		c.changes.collect(ch, name)
+	}
+	if c.health != nil {
+		c.health.collect(ch, name)
 	}
 	if !c.seen {
 		return

@@ -70,6 +70,8 @@ func TestMetricsContent(t *testing.T) {
 	}, func() {})
 	ch.stored(repo.Segment{}, 3*time.Second)
 	ch.marked(repo.Recorded{Gaps: []repo.RecordedGap{{Time: now}}})
+	v1, found, certificates := fullView(t, now)
+	c.keepHealth(true).take(v1, found, certificates)
 
 	registry := s.registry()
 	families, err := registry.Gather()

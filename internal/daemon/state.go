@@ -32,6 +32,7 @@ type clusterState struct {
 	storeErrs map[string]uint64 // by kind
 	changes   *changesState     // nil when this daemon records no changes
 	demands   *demands
+	health    *healthState // nil when this daemon does not look at the members
 }
 
 // holding is what a repository holds, as far as the metrics tell.
@@ -162,6 +163,24 @@ func (c *clusterState) keepChanges(records bool) *changesState {
 		c.changes = newChangesState()
 	}
 	return c.changes
+}
+
+// keepHealth is the state of the members' health, made when it is new; nil when nobody looks.
+func (c *clusterState) keepHealth(watched bool) *healthState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !watched {
+		c.health = nil
+	} else if c.health == nil {
+		c.health = newHealthState()
+	}
+	return c.health
+}
+
+func (c *clusterState) watched() *healthState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.health
 }
 
 // countStoreError counts an error of the store by its kind.
