@@ -36,11 +36,7 @@ type EnvironmentFile struct {
 func (s *Service) Environment(t tree.Tree, sp Specifiers) (map[string]Variable, []EnvironmentFile) {
 	env := map[string]Variable{}
 	for _, e := range List(s.Entries, "Service", "Environment") {
-		words, err := Words(e.Value)
-		if err != nil {
-			continue // so does systemd
-		}
-		for _, w := range words {
+		for _, w := range assignments(e.Value) {
 			text, err := sp.Expand(w.Text)
 			name, value, found := strings.Cut(text, "=")
 			if err == nil && found && validName(name) {
@@ -59,8 +55,7 @@ func (s *Service) Environment(t tree.Tree, sp Specifiers) (map[string]Variable, 
 		}
 	}
 	for _, e := range List(s.Entries, "Service", "UnsetEnvironment") {
-		words, _ := Words(e.Value)
-		for _, w := range words {
+		for _, w := range assignments(e.Value) {
 			name, value, found := strings.Cut(w.Text, "=")
 			if v, ok := env[name]; ok && (!found || v.Value == value) {
 				delete(env, name)
@@ -97,6 +92,12 @@ var ErrNoCommand = errors.New("it has no ExecStart=")
 
 // Command is what ExecStart= says. More than one command is an error: then it is not the command of a long-running service.
 func (s *Service) Command(env map[string]Variable, sp Specifiers) (Command, error) {
+	for _, e := range s.Entries {
+		// One that cannot be read makes systemd refuse the unit, also when another one takes its place; but for those that begin with a dash.
+		if _, err := Words(e.Value); err != nil && e.Section == "Service" && e.Name == "ExecStart" && !strings.HasPrefix(e.Value, "-") {
+			return Command{Entry: e}, fmt.Errorf("ExecStart= in %s: %w", e.File, err)
+		}
+	}
 	list := List(s.Entries, "Service", "ExecStart")
 	if len(list) == 0 {
 		return Command{}, ErrNoCommand

@@ -80,6 +80,7 @@ func (p *envParser) value() string {
 			keep = len(out)
 		}
 	}
+	p.i = len(p.text) // a quote or a backslash may have looked behind it
 	return string(out[:keep])
 }
 

@@ -29,7 +29,8 @@ func unescapeName(s string) string {
 			out.WriteByte('/')
 			i++
 		case s[i] == '\\':
-			i += unescape(&out, s[i:])
+			n, _ := unescape(&out, s[i:])
+			i += n
 		default:
 			out.WriteByte(s[i])
 			i++
@@ -82,12 +83,8 @@ func Arguments(words []Word, env map[string]string, s Specifiers, expand bool) (
 			args = append(args, Argument{Text: text, Word: w})
 			continue
 		}
-		if len(text) > 1 && text[0] == '$' && text[1] != '{' && text[1] != '$' {
-			split, err := Words(env[text[1:]])
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", text, err)
-			}
-			for _, part := range split {
+		if text != "" && text[0] == '$' && (len(text) == 1 || text[1] != '{' && text[1] != '$') {
+			for _, part := range variableWords(env[text[1:]]) {
 				args = append(args, Argument{Text: part.Text, Word: w, Variables: []string{text[1:]}, Part: &part})
 			}
 			continue

@@ -11,13 +11,17 @@ import (
 type Word struct {
 	Text       string
 	Start, End int
+	odd        bool // it has an escape that means nothing
 }
 
 // ErrQuotes is the error of a value whose quotes are not balanced: systemd ignores all of it.
 var ErrQuotes = errors.New("unbalanced quotes")
 
-// Words splits a value as systemd does for ExecStart= and Environment=: at white space, with quotes anywhere and C's escapes.
-func Words(value string) ([]Word, error) {
+// Words splits a value as systemd does for ExecStart=: at white space, with quotes anywhere and C's escapes.
+func Words(value string) ([]Word, error) { return words(value, unescape) }
+
+// words splits a value with its own reading of backslashes. With an error, the words before it are given as well.
+func words(value string, escape func(*strings.Builder, string) (int, bool)) ([]Word, error) {
 	var words []Word
 	for i := 0; ; {
 		for i < len(value) && strings.IndexByte(whitespace, value[i]) >= 0 {
@@ -26,24 +30,27 @@ func Words(value string) ([]Word, error) {
 		if i == len(value) {
 			return words, nil
 		}
-		w, err := firstWord(value, i)
+		w, err := firstWord(value, i, escape)
 		if err != nil {
-			return nil, err
+			return append(words, w), err
 		}
 		words = append(words, w)
 		i = w.End
 	}
 }
 
-func firstWord(value string, start int) (Word, error) {
+// firstWord reads one word. Quotes that are not closed are an error, and end with the value.
+func firstWord(value string, start int, escape func(*strings.Builder, string) (int, bool)) (Word, error) {
 	var text strings.Builder
 	var quote byte
+	w := Word{Start: start}
 	i := start
 	for i < len(value) {
 		c := value[i]
 		switch {
 		case c == '\\':
-			n := unescape(&text, value[i:])
+			n, ok := escape(&text, value[i:])
+			w.odd = w.odd || !ok
 			i += n
 			continue
 		case quote != 0 && c == quote:
@@ -51,31 +58,58 @@ func firstWord(value string, start int) (Word, error) {
 		case quote == 0 && (c == '\'' || c == '"'):
 			quote = c
 		case quote == 0 && strings.IndexByte(whitespace, c) >= 0:
-			return Word{Text: text.String(), Start: start, End: i}, nil
+			w.Text, w.End = text.String(), i
+			return w, nil
 		default:
 			text.WriteByte(c)
 		}
 		i++
 	}
+	w.Text, w.End = text.String(), i
 	if quote != 0 {
-		return Word{}, ErrQuotes
+		return w, ErrQuotes
 	}
-	return Word{Text: text.String(), Start: start, End: i}, nil
+	return w, nil
+}
+
+// assignments are the words of Environment=. What stands behind a word that systemd does not understand is lost, that word included.
+func assignments(value string) []Word {
+	all, err := Words(value)
+	if err != nil {
+		all = all[:len(all)-1]
+	}
+	for i, w := range all {
+		if w.odd {
+			return all[:i]
+		}
+	}
+	return all
+}
+
+// variableWords splits the value of a $VARIABLE that is a word of its own: a backslash stands for what follows it, and quotes may stay open.
+func variableWords(value string) []Word {
+	all, _ := words(value, func(to *strings.Builder, s string) (int, bool) {
+		if len(s) > 1 {
+			to.WriteByte(s[1])
+		}
+		return min(len(s), 2), true
+	})
+	return all
 }
 
 var simpleEscapes = map[byte]byte{
 	'a': '\a', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t', 'v': '\v', '\\': '\\', '"': '"', '\'': '\'', 's': ' ',
 }
 
-// unescape writes what the escape at the beginning of s stands for, and says how long it is. An unknown one stands for itself, as it does for systemd.
-func unescape(to *strings.Builder, s string) int {
+// unescape writes what the escape at the beginning of s stands for, and says how long it is. One that means nothing stands for itself, and is not ok.
+func unescape(to *strings.Builder, s string) (n int, ok bool) {
 	if len(s) < 2 {
 		to.WriteByte('\\')
-		return 1
+		return 1, false
 	}
 	if c, ok := simpleEscapes[s[1]]; ok {
 		to.WriteByte(c)
-		return 2
+		return 2, true
 	}
 	from, digits, base := 2, 0, 16
 	switch {
@@ -95,15 +129,15 @@ func unescape(to *strings.Builder, s string) int {
 		case base == 16 && digits > 2:
 			if utf8.ValidRune(rune(n)) {
 				to.WriteRune(rune(n))
-				return from + digits
+				return from + digits, true
 			}
 		case n <= 255:
 			to.WriteByte(byte(n))
-			return from + digits
+			return from + digits, true
 		}
 	}
 	to.WriteByte('\\')
-	return 1
+	return 1, false
 }
 
 // Quote writes a word so that systemd reads it back as it is: in ExecStart= (where $ and % mean something) when command is true, else in Environment=,
