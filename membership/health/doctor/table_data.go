@@ -20,7 +20,7 @@ var data = []Signature{
 	{
 		ID: "raft-log", Severity: Fatal, Any: [][]string{{"state.commit", "is out of range ["}, {"applied(", "is out of range [prevApplied("}, {"applied index", "is newer than"}}, Over: started,
 		Means: "the write-ahead log and the database of this member do not belong together", Cause: "one of them was lost, cut or copied alone",
-		Next:   []string{"steward member replace NAME", "a copy of a data directory needs member/wal and member/snap of one moment: use steward backup instead"},
+		Next:   []string{"steward member replace NAME", "a copy of a data directory needs member/wal and member/snap of one moment: steward backup create makes one"},
 		Source: "raft raft.go, log.go",
 	},
 	{
