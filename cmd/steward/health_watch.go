@@ -13,7 +13,7 @@ import (
 
 // How often --watch draws, and does what costs more.
 const (
-	drawEvery = 2 * time.Second
+	drawEvery  = 2 * time.Second
 	hashEvery  = 30 * time.Second
 	storeEvery = time.Minute
 )

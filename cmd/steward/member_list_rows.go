@@ -181,6 +181,8 @@ func (s clusterState) String() string {
 	switch {
 	case s.Voters == 0:
 		return "which members there are is not known"
+	case !s.Commits && s.Up >= s.Quorum:
+		return fmt.Sprintf("%s, %d up, quorum %d: but nothing that takes a quorum is answered", term.Counted(s.Voters, "voter", "voters"), s.Up, s.Quorum)
 	case !s.Commits:
 		return fmt.Sprintf("%s, %d up, quorum %d: NO QUORUM, nothing can be written", term.Counted(s.Voters, "voter", "voters"), s.Up, s.Quorum)
 	case s.Tolerates <= 0:

@@ -28,6 +28,7 @@ func TestScripts(t *testing.T) {
 	env := startServers(t)
 	cmds := maps.Clone(commands)
 	cmds["etcd"] = etcdFor(t)
+	maps.Copy(cmds, clusterCommands(t))
 	cmds["rewrite"] = cmdRewrite
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -100,6 +101,7 @@ func prepare(e *testscript.Env, env map[string]string) error {
 	e.Setenv("STEWARD_CONFIG", "") // whatever this machine has
 	e.Setenv("STEWARD_STORE", "file://"+filepath.Join(e.WorkDir, "store"))
 	e.Values[interruptedKey{}] = &interrupted{}
+	e.Values[clusterKey{}] = new(*lab.Cluster)
 	e.Setenv("PREFIX", filepath.Base(e.WorkDir))
 	return nil
 }

@@ -132,6 +132,12 @@ var cases = []struct {
 			in.View.Answers[i].Quorum = false
 		}
 	}, []finding{{Critical, ReadFails, "", "no linearizable read", "doctor"}}},
+	{"the leader is silent, and nobody has noticed", func(in *Input) {
+		for i := range in.View.Answers {
+			in.View.Answers[i].Quorum = false
+		}
+		lost(in.View, 1)
+	}, []finding{{Critical, ReadFails, "", "the leader, m1, does not answer", "elect another"}, {Warning, Unreachable, "m1", "", ""}, {Warning, Tolerance, "", "", ""}}},
 	{"two voters", func(in *Input) { in.View = well(2) }, []finding{{Warning, Tolerance, "", "two voters", "member add"}}},
 	{"four voters", func(in *Input) { in.View = well(4) }, []finding{{Info, EvenVoters, "", "4 voters tolerate no more", "member"}}},
 	{"one voter", func(in *Input) { in.View = well(1) }, []finding{{Info, SingleVoter, "", "one voter", "member add"}}},

@@ -23,10 +23,15 @@ func (j *judge) quorum() {
 		})
 		return
 	case !j.agreed.Quorum && j.readable():
-		j.add(Critical, ReadFails, 0, Finding{
+		f := Finding{
 			Text: "a majority answers and follows one leader, but no linearizable read came back", Evidence: evidence,
 			Next: "look at the load and the disks: steward doctor -u etcd, on the leader's host", Confidence: Likely,
-		})
+		}
+		if j.agreed.Leader != 0 && j.leading() == nil {
+			f.Text = "the leader, " + j.name(j.agreed.Leader) + ", does not answer, and no linearizable read came back"
+			f.Next = "look again in 10 seconds: the others should elect another; if not: steward doctor -u etcd, on its host"
+		}
+		j.add(Critical, ReadFails, 0, f)
 	}
 	silent := s.Voters - s.Up
 	switch {
