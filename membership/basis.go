@@ -87,7 +87,7 @@ func (b Basis) changed(was, is Spec) string {
 	switch {
 	case was.Name != is.Name && was.Name != "":
 		return fmt.Sprintf("%s is named %s now", was, is.Name)
-	case was.Learner != is.Learner && (is.Learner || b.Promotes != was.ID && !b.ours(Spec{Name: is.Name, PeerURLs: is.PeerURLs})):
+	case was.Learner != is.Learner && (is.Learner || b.Promotes != was.ID && !b.ours(is)):
 		return fmt.Sprintf("%s is a %s now", was, role(is.Learner))
 	case sameURLs(was.PeerURLs, is.PeerURLs):
 		return ""

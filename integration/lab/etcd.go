@@ -335,6 +335,17 @@ func (c *Cluster) Join(t T, m *EtcdMember, initial string) {
 	c.Members = append(c.Members, m)
 }
 
+// Readdress starts member i, which has ended, at another peer URL.
+func (c *Cluster) Readdress(t T, i int, peerURL string) {
+	t.Helper()
+	m := c.Members[i]
+	for _, flag := range []string{"--listen-peer-urls", "--initial-advertise-peer-urls"} {
+		m.args[slices.Index(m.args, flag)+1] = peerURL
+	}
+	m.PeerURL = peerURL
+	c.launch(t, m)
+}
+
 // Etcdutl runs etcdutl and returns its output.
 func Etcdutl(t T, args ...string) string {
 	t.Helper()
