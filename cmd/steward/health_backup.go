@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -24,7 +25,7 @@ func (k *checkup) backup(ctx context.Context) *health.Backup {
 	}
 	b := &health.Backup{Configured: true, Store: k.cfg.Store}
 	c := *k.c
-	c.ctx = ctx
+	c.ctx, c.stderr = ctx, io.Discard // a note would be drawn over by --watch
 	r, err := c.existing(k.cfg)
 	var l *backup.Listing
 	if err == nil {

@@ -151,8 +151,11 @@ func TestBlackHoles(t *testing.T) {
 	c := lab.StartEtcd(t, lab.EtcdOptions{Members: 5, TLS: true, UnsafeNoFsync: true})
 	c.Pause(t, 3)
 	c.Pause(t, 4)
+	cli := c.ClientOf(t, 0)
 	lab.Eventually(t, 30*time.Second, "the others have a leader", func() error {
-		_, err := c.ClientOf(t, 0).Get(t.Context(), "x")
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		_, err := cli.Get(ctx, "x")
 		return err
 	})
 	hole := lab.BlackHole(t)
