@@ -43,7 +43,11 @@ func setYAML(text []byte, flag, value string) ([]byte, error) {
 	}
 	path := yamlPath(flag)
 	if root == nil {
-		return appendYAML(text, path, flag, value), nil
+		out := appendYAML(text, path, flag, value)
+		if check, err := yamlSettings(out, ""); err != nil || check[flag].Value != value {
+			return nil, errors.New("the file says nothing, in a way that nothing can be added to")
+		}
+		return out, nil
 	}
 	out, err := spliceYAML(text, root, path, flag, value)
 	if err == nil {

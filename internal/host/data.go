@@ -125,19 +125,18 @@ func SetAside(dir, suffix string) (aside string, moved bool, err error) {
 	aside = dir + asideMark + suffix
 	inside := filepath.Join(dir, asideInside+suffix)
 	for _, done := range []string{aside, inside} {
-		if _, err := os.Lstat(done); err == nil {
+		if exists(done) {
 			return done, false, settleNames(done)
 		}
 	}
 	f, err := Look(dir)
 	part := inside + asidePart
-	_, begun := os.Lstat(part)
 	switch {
 	case err != nil:
 		return "", false, fmt.Errorf("set aside: %w", err)
-	case !f.Exists || f.Empty && begun != nil:
+	case !f.Exists || f.Empty && !exists(part):
 		return "", false, nil
-	case begun == nil:
+	case exists(part):
 		return inside, true, setAsideInside(dir, part, inside)
 	}
 	err = os.Rename(dir, aside)
@@ -188,7 +187,7 @@ func BringBack(dir, suffix string) error {
 		return err
 	}
 	aside, inside := dir+asideMark+suffix, filepath.Join(dir, asideInside+suffix)
-	if _, err := os.Lstat(aside); err == nil {
+	if exists(aside) {
 		// rename(2) takes the place of an empty folder, and of no other.
 		if err := unix.Rename(aside, dir); err != nil {
 			return fmt.Errorf("bring back: %w", err)
@@ -204,11 +203,12 @@ func BringBack(dir, suffix string) error {
 			return fmt.Errorf("bring back: %w", err)
 		}
 		for _, e := range names {
-			to := filepath.Join(dir, e.Name())
-			if _, err := os.Lstat(to); err == nil {
+			if to := filepath.Join(dir, e.Name()); exists(to) {
 				return fmt.Errorf("bring back %s: %s is there again", from, to)
 			}
-			if err := os.Rename(filepath.Join(from, e.Name()), to); err != nil {
+		}
+		for _, e := range names {
+			if err := os.Rename(filepath.Join(from, e.Name()), filepath.Join(dir, e.Name())); err != nil {
 				return fmt.Errorf("bring back: %w", err)
 			}
 		}
@@ -217,6 +217,11 @@ func BringBack(dir, suffix string) error {
 		}
 	}
 	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // Prepare makes an empty folder with mode 0700 for its owner. One that exists must be empty.

@@ -3,7 +3,6 @@ package host
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -16,8 +15,8 @@ import (
 // ran last is the one that counts.
 func (m *Machine) park(manifest string) error {
 	from, to := m.Path(manifest), m.Path(path.Join(m.parkedDir(), path.Base(manifest)))
-	if _, err := os.Lstat(from); errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Lstat(to); err == nil {
+	if !exists(from) {
+		if exists(to) {
 			return m.syncParked(manifest)
 		}
 		return fmt.Errorf("hold: %s is neither there nor held", manifest)
@@ -25,7 +24,7 @@ func (m *Machine) park(manifest string) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 		return fmt.Errorf("hold: %w", err)
 	}
-	if _, err := os.Lstat(to); err == nil {
+	if exists(to) {
 		if err := os.Rename(to, to+".steward-"+AsideSuffix(time.Now())); err != nil {
 			return fmt.Errorf("hold: %w", err)
 		}
@@ -39,12 +38,10 @@ func (m *Machine) park(manifest string) error {
 // unpark moves it back. What is there already is what the kubelet runs, and stays.
 func (m *Machine) unpark(manifest string) error {
 	from, to := m.Path(path.Join(m.parkedDir(), path.Base(manifest))), m.Path(manifest)
-	_, toErr := os.Lstat(to)
-	_, fromErr := os.Lstat(from)
 	switch {
-	case toErr == nil:
+	case exists(to):
 		return nil
-	case errors.Is(fromErr, fs.ErrNotExist):
+	case !exists(from):
 		return fmt.Errorf("release: %s is neither there nor held", manifest)
 	}
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {

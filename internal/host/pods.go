@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -143,7 +144,7 @@ func (f *finder) manifest(text []byte, file, home string, running map[string]boo
 		running[home] = true
 		w := Workload{
 			Name: p.Metadata.Name, Program: program, Kind: StaticPod, Manifest: home, Held: file != home, Container: true, Image: c.Image,
-			Mounts: p.mounts(c), Files: []string{file}, at: podPlace{container: i},
+			Mounts: p.mounts(c), Files: []string{file}, at: podPlace{container: i, namespace: cmp.Or(p.Metadata.Namespace, "default")},
 		}
 		if w.Name == "" {
 			w.Name = strings.TrimSuffix(path.Base(home), path.Ext(home))

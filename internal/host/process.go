@@ -55,8 +55,7 @@ func (m *Machine) belongs(proc string, p process, w *Workload, told Settings) bo
 	if uid := podUID.FindSubmatch(group); uid != nil && len(logs) > 0 {
 		id := strings.ReplaceAll(string(uid[1]), "_", "-")
 		return slices.ContainsFunc(logs, func(name string) bool {
-			_, pod, ok := strings.Cut(name, "_")
-			return ok && strings.HasPrefix(pod, w.Name+"-") && (strings.HasSuffix(pod, "_"+id) || strings.HasSuffix(pod, "_"+strings.ReplaceAll(id, "-", "")))
+			return strings.HasPrefix(name, w.at.namespace+"_"+w.Name+"-") && (strings.HasSuffix(name, "_"+id) || strings.HasSuffix(name, "_"+strings.ReplaceAll(id, "-", "")))
 		})
 	}
 	return p.told(told, w.Program == "etcd")

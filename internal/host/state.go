@@ -56,6 +56,7 @@ type place struct {
 // podPlace is where in a manifest a container is.
 type podPlace struct {
 	container int
+	namespace string
 }
 
 // argument is one word of a process's command line, and where it comes from.
