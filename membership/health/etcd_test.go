@@ -30,6 +30,18 @@ func slow(t *testing.T) {
 	}
 }
 
+// start is lab.StartEtcd for members that need not end in order: several that do wait for each other.
+func start(t *testing.T, o lab.EtcdOptions) *lab.Cluster {
+	t.Helper()
+	c := lab.StartEtcd(t, o)
+	t.Cleanup(func() {
+		for i := range c.Members {
+			c.Kill(i)
+		}
+	})
+	return c
+}
+
 // judged looks at a cluster and judges what it sees.
 func judged(t *testing.T, a probe.Access, h *History) (*probe.View, []Finding) {
 	t.Helper()
@@ -60,7 +72,7 @@ func TestWellForReal(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			c := lab.StartEtcd(t, lab.EtcdOptions{Version: version, Members: 3, UnsafeNoFsync: true})
+			c := start(t, lab.EtcdOptions{Version: version, Members: 3, UnsafeNoFsync: true})
 			a, h := probe.Access{Endpoints: c.Endpoints()[:1]}, NewHistory()
 			stop := make(chan struct{})
 			done := make(chan error, 1)
@@ -149,7 +161,7 @@ func hasKindFound(all []Finding, k Kind) bool {
 // halfRestored is a cluster of three that was stopped, and its first two members as they were restored from an older snapshot.
 func halfRestored(t *testing.T, version string) (old *lab.Cluster, restored []*lab.EtcdMember) {
 	t.Helper()
-	c := lab.StartEtcd(t, lab.EtcdOptions{Version: version, Members: 3, UnsafeNoFsync: true})
+	c := start(t, lab.EtcdOptions{Version: version, Members: 3, UnsafeNoFsync: true})
 	put := func(prefix string, n int) {
 		for i := range n {
 			if _, err := c.Client(t).Put(t.Context(), fmt.Sprint(prefix, i), prefix); err != nil {
@@ -198,7 +210,7 @@ func save(t *testing.T, cli *clientv3.Client, path string) {
 // TestFull: a database that has reached its quota, and the alarm of a member that is gone.
 func TestFull(t *testing.T) {
 	slow(t)
-	c := lab.StartEtcd(t, lab.EtcdOptions{Members: 3, UnsafeNoFsync: true, ExtraArgs: []string{"--quota-backend-bytes", "4194304"}})
+	c := start(t, lab.EtcdOptions{Members: 3, UnsafeNoFsync: true, ExtraArgs: []string{"--quota-backend-bytes", "4194304"}})
 	a := probe.Access{Endpoints: c.Endpoints()[:1]}
 	cli := c.ClientOf(t, 0)
 	for i := 0; ; i++ {
@@ -257,7 +269,7 @@ func raise(t *testing.T, c *lab.Cluster, member uint64) {
 // TestLearnerForReal: a learner is seen as one, answers, and tells no hash; when it goes on too long, that is told.
 func TestLearnerForReal(t *testing.T) {
 	slow(t)
-	c := lab.StartEtcd(t, lab.EtcdOptions{Members: 3, UnsafeNoFsync: true})
+	c := start(t, lab.EtcdOptions{Members: 3, UnsafeNoFsync: true})
 	c.AddLearner(t)
 	a, h := probe.Access{Endpoints: c.Endpoints()[:1]}, NewHistory()
 	finds(t, a, nil, finding{Info, Learner, "m3", "", "member promote m3"})

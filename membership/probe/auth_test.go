@@ -39,7 +39,7 @@ func TestAuth(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			c := lab.StartEtcd(t, lab.EtcdOptions{Version: version, Members: 3, TLS: true, UnsafeNoFsync: true})
+			c := start(t, lab.EtcdOptions{Version: version, Members: 3, TLS: true, UnsafeNoFsync: true})
 			enableAuth(t, c.Client(t))
 			as := func(cert, user, password string) Access {
 				pair := c.CA.Issue(t, cert, time.Now().Add(time.Hour))

@@ -24,6 +24,18 @@ func slow(t *testing.T) {
 	}
 }
 
+// start is lab.StartEtcd for members that need not end in order: several that do wait for each other.
+func start(t *testing.T, o lab.EtcdOptions) *lab.Cluster {
+	t.Helper()
+	c := lab.StartEtcd(t, o)
+	t.Cleanup(func() {
+		for i := range c.Members {
+			c.Kill(i)
+		}
+	})
+	return c
+}
+
 // look must succeed within the time that is allowed.
 func look(t *testing.T, within time.Duration, a Access, o Options) *View {
 	t.Helper()
@@ -56,7 +68,7 @@ func TestLook(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			c := lab.StartEtcd(t, lab.EtcdOptions{Version: version, Members: 3, TLS: true, UnsafeNoFsync: true})
+			c := start(t, lab.EtcdOptions{Version: version, Members: 3, TLS: true, UnsafeNoFsync: true})
 			lab.Fill(t, c.Client(t), lab.FillOptions{Keys: 20})
 			a := Access{Endpoints: []string{c.Endpoint(1)}, TLS: c.TLSConfig(t)}
 			v := look(t, 5*time.Second, a, Options{Hash: true, Metrics: true})
@@ -120,7 +132,7 @@ func TestOneLeft(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			c := lab.StartEtcd(t, lab.EtcdOptions{Version: version, Members: 3, UnsafeNoFsync: true})
+			c := start(t, lab.EtcdOptions{Version: version, Members: 3, UnsafeNoFsync: true})
 			c.Kill(0)
 			c.Kill(2)
 			a := Access{Endpoints: []string{c.Endpoint(1)}}
@@ -148,7 +160,7 @@ func TestOneLeft(t *testing.T) {
 // TestBlackHoles: of five members two swallow every packet, one of them the first endpoint that is given: it costs one timeout.
 func TestBlackHoles(t *testing.T) {
 	slow(t)
-	c := lab.StartEtcd(t, lab.EtcdOptions{Members: 5, TLS: true, UnsafeNoFsync: true})
+	c := start(t, lab.EtcdOptions{Members: 5, TLS: true, UnsafeNoFsync: true})
 	c.Pause(t, 3)
 	c.Pause(t, 4)
 	cli := c.ClientOf(t, 0)
