@@ -69,7 +69,7 @@ func OpenJournal(dir string, p *Plan, party string) (_ *Journal, err error) {
 	j := &Journal{f: f, plan: p.ID, party: party, marks: map[string]Line{}}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, f.Close())
+			unlockFile(f) // which does nothing if the lock is another's
 		}
 	}()
 	if err := lockFile(f); errors.Is(err, ErrBusy) {
@@ -83,7 +83,7 @@ func OpenJournal(dir string, p *Plan, party string) (_ *Journal, err error) {
 	return j, atomicfile.SyncDir(folder)
 }
 
-// lockFile keeps other processes on this machine out until the file is closed.
+// lockFile keeps other processes on this machine out until unlockFile, or the end of this one.
 func lockFile(f *os.File) error {
 	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	switch {
@@ -93,6 +93,12 @@ func lockFile(f *os.File) error {
 		return fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
 	return nil
+}
+
+// unlockFile lets others in and closes the file. Closing alone would not do while another goroutine starts a program: until that is executed it has the file too.
+func unlockFile(f *os.File) {
+	_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
+	_ = f.Close()
 }
 
 // makeFolder makes a folder that only its owner may read, and its name durable.
@@ -231,4 +237,4 @@ func (j *Journal) Mark(step string) Mark { return j.marks[step].What }
 func (j *Journal) Result(step string) json.RawMessage { return j.marks[step].Result }
 
 // Close lets others open it.
-func (j *Journal) Close() { _ = j.f.Close() }
+func (j *Journal) Close() { unlockFile(j.f) }

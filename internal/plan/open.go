@@ -85,7 +85,7 @@ func (r *Runner) alone() (release func(), err error) {
 		_ = f.Close()
 		return nil, fail.Refused(fmt.Errorf("open a plan: %w", err), "wait for it to end")
 	}
-	return func() { _ = f.Close() }, nil
+	return func() { unlockFile(f) }, nil
 }
 
 // store puts the plan on the board, where it is nothing but a document yet.

@@ -123,13 +123,28 @@ type place struct {
 
 func filePlace(t *testing.T) *place {
 	t.Helper()
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	for _, d := range []string{"store", "world"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return &place{cfg: store.Config{URL: "file://" + filepath.Join(dir, "store")}, dir: dir, world: world(filepath.Join(dir, "world"))}
+}
+
+// memoryDir is a folder in memory, where there is such a thing: the processes here are killed, not the machine, and hundreds of them need not wait for a disk.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "plan-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 func (pl *place) open(ctx context.Context) (*repo.Repo, error) {

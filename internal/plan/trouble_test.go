@@ -21,7 +21,7 @@ func s3Place(t *testing.T, s3 *lab.S3) *place {
 	t.Helper()
 	pl := filePlace(t)
 	pl.cfg = s3.StoreConfig()
-	pl.cfg.URL += "/" + filepath.Base(filepath.Dir(pl.dir))
+	pl.cfg.URL += "/" + filepath.Base(pl.dir)
 	return pl
 }
 
