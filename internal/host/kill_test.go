@@ -2,6 +2,8 @@ package host
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,9 +16,17 @@ var killChanges = map[string]string{
 	"name": "killed", "initial-cluster": "killed=https://10.9.9.9:2380", "initial-cluster-state": "bogus", "quota-backend-bytes": "77777",
 }
 
-// TestMain is also the child: with STEWARD_KILL it changes the tree below that folder, and says when it begins.
+// TestMain is also the child: with STEWARD_KILL it changes the tree below that folder, and says when it begins; with STEWARD_HANDS it runs on a machine, and
+// holds and releases what runs there.
 func TestMain(m *testing.M) {
 	root := os.Getenv("STEWARD_KILL")
+	if os.Getenv("STEWARD_HANDS") != "" {
+		if err := hands(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if root == "" {
 		os.Exit(m.Run())
 	}
@@ -55,4 +65,23 @@ func killChild(t *testing.T, root string, after time.Duration) {
 	time.Sleep(after) // the moment of the kill is what is tried
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
+}
+
+// hands holds, releases and starts the etcd of this machine.
+func hands() error {
+	ctx := context.Background()
+	c := NewControl(Detect("/"))
+	defer c.Close()
+	e, err := c.Machine.Etcd("")
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(c.Hold(ctx, &e.Workload), c.Release(ctx, &e.Workload), c.Start(ctx, &e.Workload)); err != nil {
+		return err
+	}
+	pid, err := c.Running(ctx, &e.Workload)
+	if err == nil && pid <= 0 {
+		err = fmt.Errorf("running: %d", pid)
+	}
+	return err
 }

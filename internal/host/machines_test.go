@@ -146,6 +146,33 @@ func command(pid int) string {
 	return strings.ReplaceAll(string(text), "\x00", " ")
 }
 
+// TestOnTheMachine: on the machine itself everything goes over the system's bus, and without that over systemd's own socket.
+func TestOnTheMachine(t *testing.T) {
+	t.Parallel()
+	n := machines.Start(t, machines.Options{})
+	cluster := machines.Etcd(t, n, machines.EtcdOptions{})
+	m := n.Machines[0]
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Install(t, exe, "/usr/bin/hands")
+	for range 2 {
+		before := m.Property(t, "etcd", "MainPID")
+		if r := m.Run(t.Context(), "env", "STEWARD_HANDS=1", "/usr/bin/hands"); r.Code != 0 {
+			t.Fatalf("%+v", r)
+		}
+		if now := m.Property(t, "etcd", "MainPID"); now == before || now == "0" {
+			t.Errorf("etcd was process %s and is %s", before, now)
+		}
+		cluster.WaitHealthy(t)
+		m.Script(t, "systemctl stop dbus.socket dbus.service; systemctl mask -q --runtime dbus.socket dbus.service")
+		if m.Run(t.Context(), "test", "-S", "/run/dbus/system_bus_socket").Code == 0 {
+			m.Script(t, "rm /run/dbus/system_bus_socket")
+		}
+	}
+}
+
 // TestMasked: a mask that somebody else put above a package's unit does not hide what is there, and Release takes it away.
 func TestMasked(t *testing.T) {
 	t.Parallel()
