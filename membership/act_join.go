@@ -51,6 +51,14 @@ func (s *Site) configure(ctx context.Context, t *plan.Task) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if e, err = h.etcd(); err != nil {
+		return nil, err
+	} else if e == nil {
+		return nil, errors.New("etcd was set up, and cannot be found")
+	}
+	if err := h.makeDir(e, suffix(t.Plan)); err != nil {
+		return nil, err
+	}
 	return out, h.Control.Reload(ctx)
 }
 
@@ -269,7 +277,7 @@ func (s *Site) start(ctx context.Context, t *plan.Task) (any, error) {
 	if err := h.Control.Enable(ctx, &e.Workload, true); err != nil {
 		return nil, err
 	}
-	return nil, h.Control.Start(ctx, &e.Workload)
+	return nil, h.Control.Begin(ctx, &e.Workload) // whether it is up, the next step sees
 }
 
 // unstart stops it, keeps it from starting, and puts what it has written meanwhile aside.

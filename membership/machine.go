@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
+	"os/user"
 	"slices"
+	"strconv"
 
 	"etcd-steward/internal/fail"
 	"etcd-steward/internal/host"
@@ -21,8 +24,9 @@ func (s *Site) here() (*Host, error) {
 	return s.Host, nil
 }
 
-// etcd is the etcd of this machine that is meant; nil and no error when none is set up.
+// etcd is the etcd of this machine that is meant, as it is set up now; nil and no error when none is.
 func (h *Host) etcd() (*host.Etcd, error) {
+	*h.Machine = *host.Detect(h.Machine.Root) // an earlier step, or a person meanwhile, has changed files
 	if len(h.Machine.Etcds) == 0 {
 		return nil, nil
 	}
@@ -104,6 +108,54 @@ func (h *Host) aside(t *plan.Task, e *host.Etcd, suffix string) ([]string, error
 	return all, nil
 }
 
+// makeDir makes the data directory, for whoever owned the one that was set aside, or else for whom the unit runs as: the folder above may not be his.
+func (h *Host) makeDir(e *host.Etcd, suffix string) error {
+	dirs, err := h.dirs(e)
+	if err != nil {
+		return err
+	}
+	f, err := host.Look(dirs[0])
+	if err != nil || f.Exists && f.Empty {
+		return err
+	}
+	before, err := host.Look(dirs[0] + ".bak-" + suffix)
+	if err != nil {
+		return err
+	}
+	uid, gid := before.UID, before.GID
+	if !before.Exists {
+		if uid, gid, err = runsAs(e); err != nil {
+			return err
+		}
+	}
+	return host.Prepare(dirs[0], uid, gid)
+}
+
+// runsAs is whom a unit runs as; a static pod and a unit that does not say run as root.
+func runsAs(e *host.Etcd) (uid, gid int, err error) {
+	if e.User == "" || e.Kind == host.StaticPod {
+		return os.Getuid(), os.Getgid(), nil
+	}
+	u, err := user.Lookup(e.User)
+	if err != nil {
+		if u, err = user.LookupId(e.User); err != nil {
+			return 0, 0, fmt.Errorf("find the user that etcd runs as: %w", err)
+		}
+	}
+	group := u.Gid
+	if e.Group != "" {
+		if g, err := user.LookupGroup(e.Group); err == nil {
+			group = g.Gid
+		}
+	}
+	uid, err = strconv.Atoi(u.Uid)
+	if err != nil {
+		return 0, 0, err
+	}
+	gid, err = strconv.Atoi(group)
+	return uid, gid, err
+}
+
 // stopOld stops the etcd of the member that is replaced on its own machine, where it still runs or is started again and again.
 func (s *Site) stopOld(ctx context.Context, t *plan.Task) (any, error) {
 	h, err := s.here()
@@ -153,7 +205,7 @@ func (s *Site) startOld(ctx context.Context, t *plan.Task) error {
 	if err := h.Control.Release(ctx, &e.Workload); err != nil {
 		return err
 	}
-	return h.Control.Start(ctx, &e.Workload)
+	return h.Control.Begin(ctx, &e.Workload)
 }
 
 // stopRemoved stops the etcd of a member that was removed, and keeps it from starting.

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"etcd-steward/integration/lab"
+	"etcd-steward/integration/machines"
+)
+
+// fleet is real machines with systemd, steward as `make install` leaves it, and a store that all of them reach.
+type fleet struct {
+	t *testing.T
+	n *machines.Net
+	c *machines.Cluster
+}
+
+// newFleet boots machines, of which the first ones form a cluster; the others are prepared for one.
+func newFleet(t *testing.T, count, members int, o machines.EtcdOptions) *fleet {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("boots machines")
+	}
+	f := &fleet{t: t, n: machines.Start(t, machines.Options{Count: count, IPv6: o.IPv6})}
+	o.Machines = f.n.Machines[:members]
+	f.c = machines.Etcd(t, f.n, o)
+	s3 := lab.StartS3(t, lab.S3Options{Host: f.n.HostIP})
+	ca, err := os.ReadFile(s3.CA.File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range f.n.Machines {
+		m.InstallSteward(t)
+		m.WriteFile(t, "/etc/steward/s3-ca.pem", string(ca), 0o644, "")
+		m.WriteFile(t, "/etc/steward/credentials/s3-access-key-id", s3.Access+"\n", 0o600, "")
+		m.WriteFile(t, "/etc/steward/credentials/s3-secret-access-key", s3.Secret+"\n", 0o600, "")
+		m.WriteFile(t, "/etc/steward/steward.yaml", fmt.Sprintf("store: %s\ns3: {endpoint: %q, ca_file: /etc/steward/s3-ca.pem}\nencryption: {recipients: [%s]}\n",
+			s3.URL(), s3.Endpoint, id.Recipient()), 0o640, "")
+	}
+	return f
+}
+
+// prepare makes a machine one that could be a member: its tool has written a configuration, with certificates, and with the members as it imagines them.
+func (f *fleet) prepare(machine string) *machines.Member {
+	f.t.Helper()
+	mem := machines.PrepareEtcd(f.t, f.c, f.n.Machine(machine))
+	f.c.Configure(f.t, mem, "somebody=https://192.0.2.1:2380,"+mem.MemberName+"="+mem.PeerURL, "new")
+	return mem
+}
+
+func stewardArgs(args ...string) []string {
+	return append([]string{"env", "CREDENTIALS_DIRECTORY=/etc/steward/credentials", "steward"}, args...)
+}
+
+// run runs steward on a machine, and wants that exit code.
+func (f *fleet) run(code int, m *machines.Machine, args ...string) machines.Result {
+	f.t.Helper()
+	r := m.Run(f.t.Context(), stewardArgs(args...)...)
+	f.t.Logf("%s# steward %s\n%s%s", m.Name, strings.Join(args, " "), r.Stdout, r.Stderr)
+	if r.Code != code {
+		f.t.Fatalf("steward %s on %s: exit code %d, want %d", strings.Join(args, " "), m.Name, r.Code, code)
+	}
+	return r
+}
+
+var memberPlan = regexp.MustCompile(`member-[a-z]+-[0-9a-f]{16}`)
+
+// begin runs a command that makes a plan in the background, and returns when the plan is open.
+func (f *fleet) begin(m *machines.Machine, args ...string) (op *machines.Process, id string) {
+	f.t.Helper()
+	op = m.Exec(f.t, stewardArgs(append(args, "--yes")...)...)
+	lab.Eventually(f.t, time.Minute, "a plan is open", func() error {
+		id = memberPlan.FindString(op.Tail(64 << 10))
+		select {
+		case <-op.Done():
+			f.t.Fatalf("steward %s: %v\n%s", strings.Join(args, " "), op.Err(), op.Tail(4<<10))
+		default:
+		}
+		if id == "" || !strings.Contains(op.Tail(64<<10), "on the new machine") {
+			return errors.New("none yet")
+		}
+		return nil
+	})
+	return op, id
+}
+
+// end waits until a command is done, which it must be without error.
+func (f *fleet) end(op *machines.Process) {
+	f.t.Helper()
+	select {
+	case <-op.Done():
+	case <-time.After(4 * time.Minute):
+		f.t.Fatalf("it is not done:\n%s", op.Tail(8<<10))
+	}
+	f.t.Log(op.Tail(8 << 10))
+	if err := op.Err(); err != nil {
+		f.t.Fatalf("%v", err)
+	}
+}
+
+// bring has a command on one machine bring a new member in on another.
+func (f *fleet) bring(by *machines.Machine, mem *machines.Member, args ...string) {
+	f.t.Helper()
+	op, id := f.begin(by, args...)
+	f.run(0, mem.Machine, "member", "join", id, "--yes")
+	f.end(op)
+	if !slices.Contains(f.c.Members, mem) {
+		f.c.Members = append(f.c.Members, mem)
+	}
+	f.c.WaitHealthy(f.t)
+}
+
+// names are the members', learners with a star.
+func (f *fleet) want(cli *clientv3.Client, want ...string) {
+	f.t.Helper()
+	list, err := cli.MemberList(f.t.Context())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var got []string
+	for _, m := range list.Members {
+		name := m.Name
+		if m.IsLearner {
+			name += "*"
+		}
+		got = append(got, name)
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		f.t.Errorf("the members are %q, want %q", got, want)
+	}
+}
+
+// stallMax is how long nothing may be written: an election, on a machine that has better to do.
+const stallMax = 8 * time.Second
+
+// TestMachinesGrowAndShrink: one kubespray master becomes three and then one again, while somebody writes.
+func TestMachinesGrowAndShrink(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 3, 1, machines.EtcdOptions{})
+	m1 := f.n.Machines[0]
+	cli := f.c.Client(t, f.c.Members[0].Endpoint)
+	w := machines.Write(t, f.c.ClientConfig(t), machines.WriterOptions{})
+	for i, name := range []string{"m2", "m3"} {
+		mem := f.prepare(name)
+		f.bring(m1, mem, "member", "add", mem.MemberName, mem.PeerURL)
+		f.want(cli, []string{"etcd1", "etcd2", "etcd3"}[:i+2]...)
+		w.SetEndpoints(f.c.Endpoints()...)
+	}
+	f.run(4, m1, "member", "remove", "etcd3", "--yes")
+	f.run(0, m1, "member", "remove", "etcd3", "--force", "the test shrinks it", "--yes")
+	w.SetEndpoints(f.c.Endpoints()[:2]...)
+	f.run(0, f.n.Machine("m2"), "member", "remove", "etcd2", "--yes") // on its own machine
+	w.SetEndpoints(f.c.Endpoints()[:1]...)
+	f.want(cli, "etcd1")
+	w.Finish(t, cli).Check(t, stallMax)
+}
