@@ -126,6 +126,17 @@ func TestGates(t *testing.T) {
 				v.Answers[i].Members = nil
 			}
 		}, "known", false},
+		"a learner that is silent": {4, func(v *probe.View) {
+			for i := range v.Answers {
+				v.Answers[i].Members[3].Learner = true
+			}
+			silent(v, 3)
+		}, "receives", true},
+		"a learner that has caught up": {4, func(v *probe.View) {
+			for i := range v.Answers {
+				v.Answers[i].Members[3].Learner = true
+			}
+		}, "", false},
 		"a learner, of an old version": {3, func(v *probe.View) {
 			for i := range v.Answers {
 				v.Answers[i].Members[2].Learner, v.Answers[i].Version = true, "3.5.22"

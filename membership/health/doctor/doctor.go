@@ -91,7 +91,7 @@ const exampleMax = 400
 // Read reads a log to its end. now is when it was read: some logs tell no year.
 func Read(ctx context.Context, r io.Reader, now time.Time) (*Report, error) {
 	lines := newReader(r, now)
-	found := make([]Found, len(Signatures))
+	found, m := make([]Found, len(Signatures)), theMatcher()
 	for ctx.Err() == nil {
 		l, err := lines.next()
 		if err == io.EOF {
@@ -100,53 +100,34 @@ func Read(ctx context.Context, r io.Reader, now time.Time) (*Report, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the log: %w", err)
 		}
-		for i := range Signatures {
-			look(&Signatures[i], &found[i], l)
-		}
+		m.each(l.text, func(signature int, over bool) {
+			if !over {
+				found[signature].show(l)
+			}
+		})
+		m.each(l.text, func(signature int, over bool) {
+			if f := &found[signature]; over && f.Last.Line != l.number {
+				f.Over = f.Lines > 0
+			}
+		})
 	}
 	return nil, ctx.Err()
 }
 
-// look notes whether a line shows a signature, or its end.
-func look(s *Signature, f *Found, l line) {
-	if s.shownBy(l.text) {
-		at := Moment{Line: l.number}
-		if !l.at.IsZero() {
-			at.Time = &l.at
-		}
-		if f.Lines == 0 {
-			f.First = at
-		}
-		f.Lines++
-		f.Last, f.Over, f.Example = at, false, shorten(l.text)
-		return
+// show notes that a line shows it.
+func (f *Found) show(l line) {
+	if f.Last.Line == l.number {
+		return // by another of its texts
 	}
-	if f.Lines == 0 || f.Over {
-		return
+	at := Moment{Line: l.number}
+	if !l.at.IsZero() {
+		at.Time = &l.at
 	}
-	for _, text := range s.Over {
-		if strings.Contains(l.text, text) {
-			f.Over = true
-		}
+	if f.Lines == 0 {
+		f.First = at
 	}
-}
-
-func (s *Signature) shownBy(text string) bool {
-	for _, all := range s.Any {
-		if containsAll(text, all) {
-			return true
-		}
-	}
-	return false
-}
-
-func containsAll(text string, all []string) bool {
-	for _, part := range all {
-		if !strings.Contains(text, part) {
-			return false
-		}
-	}
-	return true
+	f.Lines++
+	f.Last, f.Over, f.Example = at, false, shorten(string(l.text[:min(len(l.text), 2*exampleMax)]))
 }
 
 func (r *reader) report(found []Found) *Report {

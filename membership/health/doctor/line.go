@@ -15,7 +15,7 @@ const lineMax = 64 << 10
 
 // line is one line without what its carrier put around it.
 type line struct {
-	text   string
+	text   []byte // until the next is read
 	number int64
 	at     time.Time // the line's own, else that of the last line that had one; zero when none had
 }
@@ -41,13 +41,14 @@ func (r *reader) next() (line, error) {
 	for {
 		raw, err := r.raw()
 		if err == io.EOF && len(r.part) > 0 { // the log ends in the middle of a line
-			text := string(r.part)
+			text := r.part
 			r.part = nil
 			return line{text: text, number: r.number, at: r.last}, nil
 		}
 		if err != nil {
 			return line{}, err
 		}
+		whole := false
 		text, at, partial := unwrap(raw)
 		if len(r.part) > 0 || partial {
 			r.part = append(r.part, text[:min(len(text), max(0, lineMax-len(r.part)))]...)
@@ -55,12 +56,15 @@ func (r *reader) next() (line, error) {
 				r.note(at)
 				continue
 			}
-			text, r.part = string(r.part), r.part[:0]
+			text, whole = r.part, true
 		}
 		if at.IsZero() {
-			at = timeOf(text, r.now)
+			at = timeOf(string(text[:min(len(text), 256)]), r.now)
 		}
 		r.note(at)
+		if whole { // its bytes are the caller's until the next line is put together
+			r.part = r.part[:0]
+		}
 		return line{text: text, number: r.number, at: r.last}, nil
 	}
 }
@@ -97,24 +101,25 @@ func (r *reader) raw() ([]byte, error) {
 }
 
 // unwrap takes away what a container runtime puts around a line: CRI's "TIME stderr F ", Docker's JSON.
-func unwrap(raw []byte) (text string, at time.Time, partial bool) {
+func unwrap(raw []byte) (text []byte, at time.Time, partial bool) {
 	if bytes.HasPrefix(raw, []byte(`{"log":`)) {
 		var d struct {
 			Log  string    `json:"log"`
 			Time time.Time `json:"time"`
 		}
 		if err := json.Unmarshal(raw, &d); err == nil {
-			return strings.TrimRight(d.Log, "\r\n"), d.Time, !strings.HasSuffix(d.Log, "\n")
+			return []byte(strings.TrimRight(d.Log, "\r\n")), d.Time, !strings.HasSuffix(d.Log, "\n")
 		}
 	}
-	text = string(raw)
-	parts := strings.SplitN(text, " ", 4)
-	if len(parts) == 4 && (parts[1] == "stderr" || parts[1] == "stdout") && (parts[2] == "F" || parts[2] == "P") {
-		if at, err := time.Parse(time.RFC3339Nano, parts[0]); err == nil {
-			return parts[3], at, parts[2] == "P"
+	stamp, rest, _ := bytes.Cut(raw, []byte(" "))
+	for _, stream := range []string{"stderr F ", "stdout F ", "stderr P ", "stdout P "} {
+		if text, ok := bytes.CutPrefix(rest, []byte(stream)); ok {
+			if at, err := time.Parse(time.RFC3339Nano, string(stamp)); err == nil {
+				return text, at, stream[len("stderr ")] == 'P'
+			}
 		}
 	}
-	return text, time.Time{}, false
+	return raw, time.Time{}, false
 }
 
 // zone-less and other layouts of the times that lines begin with: zap's of etcd, zap's text, journald's short-iso.
@@ -122,7 +127,7 @@ var layouts = []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999Z0700", "
 
 // timeOf is the time that a line tells itself: zap's ts, or what it begins with; zero when it tells none.
 func timeOf(text string, now time.Time) time.Time {
-	if _, rest, ok := strings.Cut(text[:min(len(text), 256)], `"ts":"`); ok {
+	if _, rest, ok := strings.Cut(text, `"ts":"`); ok {
 		if stamp, _, ok := strings.Cut(rest, `"`); ok {
 			return parseTime(stamp)
 		}
