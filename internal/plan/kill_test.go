@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"etcd-steward/backup/store"
 	"etcd-steward/integration/lab"
@@ -21,6 +22,16 @@ import (
 
 // childVariable makes the test binary one machine's run of a plan, which ends by SIGKILL at a point.
 const childVariable = "STEWARD_PLAN_CHILD"
+
+// patience bounds every run: when one has failed, others would wait for it for ever.
+const patience = time.Minute
+
+func bounded(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
 
 // child is such a run.
 type child struct {
@@ -57,7 +68,9 @@ func runChild(text []byte) error {
 	pl := &place{dir: c.Dir, world: world(filepath.Join(c.Dir, "world")), cfg: store.Config{URL: c.URL, S3: store.S3Options{
 		Endpoint: c.Endpoint, AccessKeyID: c.Access, SecretAccessKey: c.Secret, CAFile: c.CA,
 	}}}
-	r, err := pl.runner(context.Background(), c.Host)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	r, err := pl.runner(ctx, c.Host)
 	if err != nil {
 		return err
 	}
@@ -69,11 +82,11 @@ func runChild(text []byte) error {
 	}
 	switch c.Verb {
 	case "open":
-		return r.Open(context.Background(), p)
+		return r.Open(ctx, p)
 	case "run":
-		return r.Run(context.Background(), p, c.Host)
+		return r.Run(ctx, p, c.Host)
 	}
-	_, err = r.Rollback(context.Background(), p, c.Host)
+	_, err = r.Rollback(ctx, p, c.Host)
 	return err
 }
 
@@ -206,12 +219,12 @@ func others(t *testing.T, pl *place, p *plan.Plan, not string, f func(r *plan.Ru
 func killThenResume(t *testing.T, pl *place, lines []string, host, point string) {
 	p := pl.opened(t, lines...)
 	wait := others(t, pl, p, host, func(r *plan.Runner, other string) {
-		if err := r.Run(t.Context(), p, other); err != nil {
+		if err := r.Run(bounded(t), p, other); err != nil {
 			t.Errorf("run %s: %v", other, err)
 		}
 	})
 	pl.killed(t, p, host, "run", point)
-	if err := pl.on(t, host).Run(t.Context(), p, host); err != nil {
+	if err := pl.on(t, host).Run(bounded(t), p, host); err != nil {
 		t.Errorf("run %s again: %v", host, err)
 	}
 	wait()
@@ -226,21 +239,21 @@ func killThenRollback(t *testing.T, pl *place, lines []string, host, point strin
 	p := pl.opened(t, neverDone(lines)...)
 	dead := make(chan struct{})
 	wait := others(t, pl, p, host, func(r *plan.Runner, other string) {
-		if err := r.Run(t.Context(), p, other); err != nil && fail.ExitCode(err) != fail.Unsafe {
+		if err := r.Run(bounded(t), p, other); err != nil && fail.ExitCode(err) != fail.Unsafe {
 			t.Errorf("run %s: %v", other, err)
 		}
 		select {
 		case <-dead:
-		case <-t.Context().Done():
+		case <-bounded(t).Done():
 			return
 		}
-		if _, err := pl.on(t, other).Rollback(t.Context(), p, other); err != nil {
+		if _, err := pl.on(t, other).Rollback(bounded(t), p, other); err != nil {
 			t.Errorf("roll back %s: %v", other, err)
 		}
 	})
 	pl.killed(t, p, host, "run", point)
 	close(dead)
-	if _, err := pl.on(t, host).Rollback(t.Context(), p, host); err != nil {
+	if _, err := pl.on(t, host).Rollback(bounded(t), p, host); err != nil {
 		t.Errorf("roll back %s: %v", host, err)
 	}
 	wait()
@@ -252,12 +265,12 @@ func killRollback(t *testing.T, pl *place, lines []string, host, point string) {
 	p := pl.opened(t, neverDone(lines)...)
 	together(t, pl, p, hosts(p)...)
 	wait := others(t, pl, p, host, func(r *plan.Runner, other string) {
-		if _, err := r.Rollback(t.Context(), p, other); err != nil {
+		if _, err := r.Rollback(bounded(t), p, other); err != nil {
 			t.Errorf("roll back %s: %v", other, err)
 		}
 	})
 	pl.killed(t, p, host, "rollback", point)
-	if _, err := pl.on(t, host).Rollback(t.Context(), p, host); err != nil {
+	if _, err := pl.on(t, host).Rollback(bounded(t), p, host); err != nil {
 		t.Errorf("roll back %s again: %v", host, err)
 	}
 	wait()
@@ -309,7 +322,7 @@ func TestKillOpen(t *testing.T) {
 		} else if err != nil {
 			t.Fatal(err)
 		} else {
-			wantCode(t, pl.on(t, "m1").Run(t.Context(), p, "m1"), fail.Unsafe, "never opened")
+			wantCode(t, pl.on(t, "m1").Run(bounded(t), p, "m1"), fail.Unsafe, "never opened")
 			wantCode(t, pl.on(t, "m1").Open(t.Context(), p), fail.Unsafe, "one plan at a time")
 			return
 		}
