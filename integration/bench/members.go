@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -126,13 +125,10 @@ func (m *master) lose() {
 	})
 }
 
-// env is what steward gets of its credentials where systemd does not hand them over.
-var env = []string{"env", "CREDENTIALS_DIRECTORY=/etc/steward/credentials", "steward"}
-
 // steward replaces the member. It returns how long that took, and how long of it steward watched whether it is dead.
 func (m *master) steward() (total, watched float64) {
 	start := time.Now()
-	op := m.c.Members[0].Exec(m.b, append(slices.Clone(env), "member", "replace", m.lost.MemberName, "--yes")...)
+	op := m.c.Members[0].Exec(m.b, "steward", "member", "replace", m.lost.MemberName, "--yes")
 	id := ""
 	lab.Eventually(m.b, 2*time.Minute, "a plan is open", func() error {
 		select {
@@ -146,13 +142,13 @@ func (m *master) steward() (total, watched float64) {
 		}
 		return nil
 	})
-	m.lost.Must(m.b, append(slices.Clone(env), "member", "join", id, "--yes")...)
+	m.lost.Must(m.b, "steward", "member", "join", id, "--yes")
 	<-op.Done()
 	if err := op.Err(); err != nil {
 		m.b.Fatalf("member replace: %v\n%s", err, op.Tail(4<<10))
 	}
 	total = time.Since(start).Seconds()
-	doc := m.c.Members[0].Must(m.b, append(slices.Clone(env), "plan", "status", id, "-o", "json")...)
+	doc := m.c.Members[0].Must(m.b, "steward", "plan", "status", id, "-o", "json")
 	var status plan.Status
 	if err := json.Unmarshal([]byte(doc), &status); err != nil {
 		m.b.Fatalf("plan status: %v: %s", err, doc)

@@ -52,10 +52,10 @@ func (s *steward) configure(text string) {
 	s.Must(s.t, "chgrp", "steward", "/etc/steward/steward.yaml")
 }
 
-// run runs steward as root, who is handed the credentials as systemd hands them to the daemon.
+// run runs steward as root, who reaches the store with the daemon's credentials.
 func (s *steward) run(args ...string) Result {
 	s.t.Helper()
-	return s.Run(s.t.Context(), append([]string{"env", "CREDENTIALS_DIRECTORY=/etc/steward/credentials", "steward"}, args...)...)
+	return s.Run(s.t.Context(), append([]string{"steward"}, args...)...)
 }
 
 // put writes a key that nobody has written before, waits until the daemon has received it, and returns it.

@@ -26,11 +26,19 @@ var credentialNames = map[string]string{
 	"clusters[].password_file":   "etcd-password",
 }
 
-// credentials fills file fields that were left out with what systemd handed over.
-func (c *Config) credentials() {
+// credentialsFolder is where the unit's LoadCredential= takes credentials from. Whoever may read it, which is root, is given the same without systemd, so that
+// what is typed on a master reaches the store as the daemon does.
+const credentialsFolder = "/etc/steward/credentials"
+
+// credentials fills file fields that were left out with what systemd handed over, or would.
+func (c *Config) credentials(root string) {
 	dir, ok := c.lookup("CREDENTIALS_DIRECTORY")
-	if !ok || dir == "" {
-		return
+	own := !ok || dir == ""
+	if own {
+		dir = filepath.Join(root, credentialsFolder)
+		if _, err := os.ReadDir(dir); err != nil {
+			return
+		}
 	}
 	ownTLS := map[int]bool{}
 	for i := range c.Clusters {
@@ -38,7 +46,7 @@ func (c *Config) credentials() {
 	}
 	eachLeaf(reflect.ValueOf(c).Elem(), "", func(path string, v reflect.Value) {
 		name, ok := credentialNames[anyCluster(path)]
-		if !ok || c.given(path) {
+		if !ok || c.given(path) || own && strings.HasPrefix(name, "s3-") && name != "s3-ca" && c.otherKeys() {
 			return
 		}
 		names := []string{name}
@@ -57,6 +65,16 @@ func (c *Config) credentials() {
 			}
 		}
 	})
+}
+
+// otherKeys says whether the SDK's environment, or a profile, names the keys to the store: who has set that means it, and not the daemon's.
+func (c *Config) otherKeys() bool {
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"} {
+		if v, ok := c.lookup(name); ok && v != "" {
+			return true
+		}
+	}
+	return c.given("s3.profile")
 }
 
 // blank says whether there is no such credential: no file, or one with nothing in it. The unit gives a newline as the fallback

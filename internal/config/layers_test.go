@@ -177,6 +177,38 @@ func TestCredentialsOfClusters(t *testing.T) {
 	}
 }
 
+// TestCredentialsWithoutSystemd: root on a master reaches the store with the daemon's credentials, but for keys that his own environment names.
+func TestCredentialsWithoutSystemd(t *testing.T) {
+	root := t.TempDir()
+	creds := root + credentialsFolder
+	if err := os.MkdirAll(creds, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"s3-access-key-id", "s3-secret-access-key", "s3-ca", "age-identity"} {
+		if err := os.WriteFile(filepath.Join(creds, name), []byte("x\n"), 0o400); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		env  map[string]string
+		keys string
+		ca   string
+	}{
+		"nothing else": {nil, creds + "/s3-access-key-id", creds + "/s3-ca"},
+		"own keys":     {map[string]string{"AWS_ACCESS_KEY_ID": "mine"}, "", creds + "/s3-ca"},
+		"a profile":    {map[string]string{"AWS_PROFILE": "mine"}, "", creds + "/s3-ca"},
+		"systemd's":    {map[string]string{"CREDENTIALS_DIRECTORY": t.TempDir()}, "", ""},
+	} {
+		got, err := Resolve(Options{Path: write(t, small), Root: root, LookupEnv: env(c.env)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.S3.AccessKeyIDFile != c.keys || got.S3.CAFile != c.ca {
+			t.Errorf("%s: keys %q, CA %q, want %q, %q", name, got.S3.AccessKeyIDFile, got.S3.CAFile, c.keys, c.ca)
+		}
+	}
+}
+
 // TestDaemonIgnoresEtcdctl: variables that a shell left behind do not move a daemon to another cluster.
 func TestDaemonIgnoresEtcdctl(t *testing.T) {
 	c, err := resolve(t, small, Options{LookupEnv: env(map[string]string{"ETCDCTL_ENDPOINTS": "https://env:2379"})})

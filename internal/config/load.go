@@ -126,7 +126,7 @@ func (c *Config) layer(opts Options) error {
 			return err
 		}
 	}
-	c.credentials()
+	c.credentials(opts.Root)
 	if err := c.detect(opts); err != nil {
 		return err
 	}
