@@ -192,8 +192,6 @@ func stepText(s plan.StepStatus) string {
 		return "-"
 	case s.Mark == plan.Failed:
 		return "FAILED"
-	case s.Mark == plan.Begun:
-		return "running"
 	case s.Mark == plan.Undoing && s.Error != "":
 		return "UNDO FAILED"
 	}
