@@ -62,7 +62,7 @@ func OpenJournal(dir string, p *Plan, party string) (_ *Journal, err error) {
 		return nil, err
 	}
 	path := filepath.Join(folder, "journal-"+party+".log")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600) //nolint:gosec // party is a checked name
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the journal of plan %s: %w", p.ID, err)
 	}
@@ -117,7 +117,7 @@ func keepPlan(folder string, p *Plan) error {
 		return err
 	}
 	path := filepath.Join(folder, planLeaf)
-	have, err := os.ReadFile(path) //nolint:gosec // an ID is a checked name
+	have, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return atomicfile.Write(path, doc, 0o600)

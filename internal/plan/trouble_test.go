@@ -5,13 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"etcd-steward/backup/repo/lease"
+	"etcd-steward/backup/store/faults"
 	"etcd-steward/integration/lab"
 	"etcd-steward/internal/fail"
 	"etcd-steward/internal/plan"
@@ -277,4 +280,46 @@ func TestBadResult(t *testing.T) {
 		wantCode(t, r.Run(t.Context(), p, "m1"), fail.Failed, "what it returned")
 	}
 	together(t, pl, p, "m1")
+}
+
+// Many hosts that write one document through a network that loses answers: nothing is done too early, nothing twice that was known to be done, and all of it in the end.
+func TestLostAnswers(t *testing.T) {
+	t.Parallel()
+	s3 := lab.StartS3(t, lab.S3Options{})
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	pl := s3Place(t, s3)
+	tr := faults.New(faults.Options{Seed: seed, AccessKeyID: s3.Access, Secret: s3.Secret, Chance: map[faults.Fault]float64{
+		faults.LostAnswer: 0.05, faults.LateError500: 0.05, faults.Error503: 0.05, faults.Conflict: 0.05,
+	}})
+	pl.cfg.S3.Transport, pl.cfg.S3.BackoffMax = tr.Wrap, 5*time.Millisecond
+	const rounds, hosts = 3, 6
+	var lines, names, parties []string
+	for round := range rounds {
+		barrier := ""
+		if round > 0 {
+			barrier = " after " + strings.Join(names[(round-1)*hosts:], ",")
+		}
+		for host := range hosts {
+			name := fmt.Sprintf("s%d%d", round, host)
+			lines, names = append(lines, fmt.Sprintf("%s m%d%s", name, host+1, barrier)), append(names, name)
+		}
+	}
+	for host := range hosts {
+		parties = append(parties, fmt.Sprintf("m%d", host+1))
+	}
+	p := pl.opened(t, append(lines, "z m9")...)
+	together(t, pl, p, parties...)
+	pl.world.want(t, names...)
+	var wg sync.WaitGroup
+	for _, party := range parties {
+		r := pl.on(t, party)
+		wg.Go(func() {
+			if _, err := r.Rollback(t.Context(), p, party); err != nil {
+				t.Errorf("roll back %s: %v", party, err)
+			}
+		})
+	}
+	wg.Wait()
+	wantRolledBack(t, pl, p)
 }
