@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -279,5 +278,5 @@ func (u *unitEdit) write(tag string) error {
 	if !u.dirty {
 		return nil
 	}
-	return u.m.replace(u.m.dropInPath(u.w.Unit), u.dropIn(), fs.FileMode(0o644), tag)
+	return u.m.replace(u.m.dropInPath(u.w.Unit), u.dropIn(), 0o644, tag)
 }

@@ -99,7 +99,7 @@ func resolve(dir string) (string, error) {
 	for range 40 {
 		target, err := os.Readlink(dir)
 		if err != nil {
-			return dir, nil
+			return dir, nil //nolint:nilerr // it is no link, or is not there: that is the end
 		}
 		if !filepath.IsAbs(target) {
 			target = filepath.Join(filepath.Dir(dir), target)
@@ -224,6 +224,18 @@ func exists(path string) bool {
 	return err == nil
 }
 
+// AsidePath is where SetAside has put, or would put, what is in a folder.
+func AsidePath(dir, suffix string) (string, error) {
+	dir, err := resolve(dir)
+	if err != nil {
+		return "", err
+	}
+	if inside := filepath.Join(dir, asideInside+suffix); exists(inside) {
+		return inside, nil
+	}
+	return dir + asideMark + suffix, nil
+}
+
 // Prepare makes an empty folder with mode 0700 for its owner. One that exists must be empty.
 func Prepare(dir string, uid, gid int) error {
 	dir, err := resolve(dir)
@@ -243,7 +255,7 @@ func Prepare(dir string, uid, gid int) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("prepare: %w", err)
 	}
-	if err := errors.Join(os.Chown(dir, uid, gid), os.Chmod(dir, 0o700)); err != nil {
+	if err := errors.Join(os.Chown(dir, uid, gid), os.Chmod(dir, 0o700)); err != nil { //nolint:gosec // a folder, not a file
 		return fmt.Errorf("prepare: %w", err)
 	}
 	return settleNames(dir)

@@ -46,6 +46,9 @@ func (f *finder) take(w Workload, g given) {
 		f.m.Parts = append(f.m.Parts, Part{Workload: w, Flags: parseFlags(g.args, kubeToggle)})
 		return
 	}
+	if len(g.args) > 0 && (g.args[0].text == "gateway" || g.args[0].text == "grpc-proxy") {
+		return // etcd's program, and no member
+	}
 	e := Etcd{Workload: w, Etcdctl: Settings{}}
 	for name, s := range g.env {
 		if strings.HasPrefix(name, "ETCDCTL_") && s.Value != "" {
@@ -70,8 +73,8 @@ func (f *finder) take(w Workload, g given) {
 		e.Settings = Settings{}
 	}
 	if err != nil {
-		if e.Config != "" {
-			file = e.Config
+		if file = e.Config; file == "" {
+			file = w.File()
 		}
 		f.problem(file, err)
 		if !tree.Missing(err) {

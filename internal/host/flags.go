@@ -1,6 +1,9 @@
 package host
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // toggles are etcd's flags that need no value: "--client-cert-auth" is "--client-cert-auth=true", and never takes the word behind it.
 var toggles = map[string]bool{
@@ -46,12 +49,17 @@ func flagOf(name string) string {
 
 // parseFlags reads flags as Go's flag package does: up to the first word that is none. toggle says which take no value from the next word.
 func parseFlags(args []argument, toggle func(name, next string) bool) Settings {
-	flags := Settings{}
+	flags, _ := flagsAndRest(args, toggle)
+	return flags
+}
+
+func flagsAndRest(args []argument, toggle func(name, next string) bool) (flags Settings, rest []argument) {
+	flags = Settings{}
 	for i := 0; i < len(args); i++ {
 		text := args[i].text
 		name := strings.TrimPrefix(strings.TrimPrefix(text, "-"), "-")
 		if text == name || name == "" || name[0] == '-' || name[0] == '=' {
-			break
+			return flags, args[i:]
 		}
 		s := Setting{Source: args[i].source, place: args[i].place}
 		s.place.index = i
@@ -80,13 +88,17 @@ func parseFlags(args []argument, toggle func(name, next string) bool) Settings {
 		s.place.repeated = again
 		flags[name] = s
 	}
-	return flags
+	return flags, nil
 }
 
 // settle is what etcd makes of what it is given: a config file alone, else a flag, else a variable that is not empty. The names of config's file are as
 // the process sees them.
 func settle(g given, config func(path string) (Settings, error)) (settings, ignored Settings, file string, err error) {
-	flags := parseFlags(g.args, func(name, _ string) bool { return toggles[name] })
+	// A flag of a newer etcd that is not known here takes no other flag for its value either.
+	flags, rest := flagsAndRest(g.args, func(name, next string) bool { return toggles[name] || strings.HasPrefix(next, "--") })
+	if len(rest) > 0 {
+		return flags, nil, "", fmt.Errorf("etcd takes no argument %q", rest[0].text)
+	}
 	all := Settings{}
 	for name, s := range g.env {
 		if flag := flagOf(name); flag != "" && s.Value != "" {

@@ -178,15 +178,15 @@ func TestMasked(t *testing.T) {
 	t.Parallel()
 	n := machines.Start(t, machines.Options{})
 	m1 := n.Machines[0]
-	m1.WriteFile(t, "/usr/lib/systemd/system/etcd.service", "[Service]\nExecStart=/usr/bin/sleep 1000\nExecStart=\nExecStart=/usr/local/bin/etcd --name m1\n[Install]\nWantedBy=multi-user.target\n", 0o644, "")
+	const unit = "/usr/lib/systemd/system/etcd.service"
+	m1.WriteFile(t, unit, "[Service]\nExecStart=/usr/local/bin/etcd --data-dir=/var/lib/etcd\n[Install]\nWantedBy=multi-user.target\n", 0o644, "")
 	m1.WriteFile(t, "/usr/local/bin/etcd", "#!/bin/sh\nexec sleep 1000\n", 0o755, "")
 	m1.Script(t, "systemctl daemon-reload; systemctl mask -q etcd")
-	m, c := seen(t, m1)
-	if _, err := m.Etcd(""); err == nil {
-		t.Error("a script that is no etcd was taken for one")
+	if m, _ := seen(t, m1); len(m.Etcds) > 0 {
+		t.Error("a script that runs no etcd was taken for one")
 	}
-	m1.Script(t, "rm /usr/local/bin/etcd; cp /usr/bin/sleep /usr/local/bin/etcd; sed -i 's/etcd --name m1/etcd 1000/' /usr/lib/systemd/system/etcd.service; systemctl daemon-reload")
-	m, c = seen(t, m1)
+	m1.Install(t, lab.Tool(t, "etcd-3.6"), "/usr/local/bin/etcd")
+	m, c := seen(t, m1)
 	e := the(t, m)
 	if st, err := c.Services.State(t.Context(), "etcd.service"); err != nil || st.Load != "masked" || !e.Held {
 		t.Errorf("state %+v, %v; held %v", st, err, e.Held)
@@ -206,7 +206,7 @@ func TestMasked(t *testing.T) {
 		t.Errorf("state %+v, %v", st, err)
 	}
 	// A unit that ends at once is an error that says where to look.
-	m1.Script(t, "sed -i 's/etcd 1000/etcd nonsense/' /usr/lib/systemd/system/etcd.service; sed -i 's/.Service./&\\nType=oneshot/' /usr/lib/systemd/system/etcd.service")
+	m1.Script(t, "sed -i 's/--data-dir/--bogus/; s/.Service./&\\nType=notify/' "+unit)
 	if err := c.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
