@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -18,7 +20,7 @@ type clusterKey struct{}
 //
 //	cluster MEMBERS [VERSION [FLAGS...]]: sets ETCDCTL_ENDPOINTS to the first one's, and MEMBER0, MEMBER1, ... to each's.
 //	crash MEMBER, pause MEMBER: by number.
-//	commits MEMBER: waits until it has a quorum.
+//	lead MEMBER: it becomes the leader.
 func clusterCommands(t *testing.T) map[string]func(ts *testscript.TestScript, neg bool, args []string) {
 	of := func(ts *testscript.TestScript) *lab.Cluster {
 		c, ok := ts.Value(clusterKey{}).(**lab.Cluster)
@@ -29,7 +31,7 @@ func clusterCommands(t *testing.T) map[string]func(ts *testscript.TestScript, ne
 	}
 	number := func(ts *testscript.TestScript, neg bool, args []string) int {
 		if neg || len(args) != 1 {
-			ts.Fatalf("usage: crash|pause|commits MEMBER")
+			ts.Fatalf("usage: crash|pause|lead MEMBER")
 		}
 		n, err := strconv.Atoi(args[0])
 		ts.Check(err)
@@ -58,8 +60,27 @@ func clusterCommands(t *testing.T) map[string]func(ts *testscript.TestScript, ne
 				ts.Setenv(fmt.Sprint("MEMBER", i), c.Endpoint(i))
 			}
 		},
-		"commits": func(ts *testscript.TestScript, neg bool, args []string) { of(ts).WaitHealthy(t, number(ts, neg, args)) },
-		"crash":   func(ts *testscript.TestScript, neg bool, args []string) { of(ts).Kill(number(ts, neg, args)) },
-		"pause":   func(ts *testscript.TestScript, neg bool, args []string) { of(ts).Pause(t, number(ts, neg, args)) },
+		"lead":  func(ts *testscript.TestScript, neg bool, args []string) { lead(t, of(ts), number(ts, neg, args)) },
+		"crash": func(ts *testscript.TestScript, neg bool, args []string) { of(ts).Kill(number(ts, neg, args)) },
+		"pause": func(ts *testscript.TestScript, neg bool, args []string) { of(ts).Pause(t, number(ts, neg, args)) },
 	}
+}
+
+// lead makes a member the leader, if it is not.
+func lead(t *testing.T, c *lab.Cluster, i int) {
+	t.Helper()
+	lab.Eventually(t, 20*time.Second, c.Members[i].Name+" leads", func() error {
+		leader := c.Leader(t)
+		if leader == i {
+			return nil
+		}
+		st, err := c.ClientOf(t, i).Status(t.Context(), c.Endpoint(i))
+		if err != nil {
+			return err
+		}
+		if _, err := c.ClientOf(t, leader).MoveLeader(t.Context(), st.Header.MemberId); err != nil {
+			return err
+		}
+		return errors.New("it is being moved")
+	})
 }

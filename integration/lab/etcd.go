@@ -177,6 +177,16 @@ func (c *Cluster) Pause(t T, i int) (resume func()) {
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatalf("pause %s: %v", p.Name, err)
 	}
+	Eventually(t, 10*time.Second, p.Name+" stands still", func() error { // the signal arrives when it arrives
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+		if err != nil {
+			return err
+		}
+		if _, state, ok := strings.Cut(string(stat), ") "); !ok || !strings.HasPrefix(state, "T") {
+			return fmt.Errorf("its state is %.8s", state)
+		}
+		return nil
+	})
 	resume = func() { _ = p.Signal(syscall.SIGCONT) }
 	t.Cleanup(resume)
 	return resume

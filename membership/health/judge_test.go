@@ -161,6 +161,10 @@ var cases = []struct {
 		in.View.Answers = append(in.View.Answers, in.View.Answers[0])
 		in.View.Answers[3].Endpoint, in.View.Answers[3].Named = "https://localhost:2379", 2
 	}, []finding{{Warning, Misrouted, "m2", "answered by m1", "advertise-client-urls"}}},
+	{"misrouted, and not seen otherwise", func(in *Input) {
+		in.View.Answers[1] = in.View.Answers[0]
+		in.View.Answers[1].Endpoint, in.View.Answers[1].Named = "http://localhost:2379", 2
+	}, []finding{{Warning, Misrouted, "m2", "answered by m1", ""}, {Warning, Tolerance, "", "", ""}}},
 	{"may not ask", func(in *Input) {
 		a := &in.View.Answers[1]
 		a.AuthRefused, a.AuthErr, a.Members = true, fail.Hint(errors.New("no user was given"), "name a user"), nil

@@ -37,7 +37,7 @@ func TestWell(t *testing.T) {
 	for _, n := range []int{1, 3, 5, 7} {
 		h := NewHistory()
 		applied, revision := uint64(1000), int64(900)
-		for i := range 400 {
+		for i := range 200 {
 			v := well(n)
 			v.At = now.Add(time.Duration(i) * 10 * time.Second)
 			for k := range v.Answers {
@@ -75,7 +75,7 @@ func TestAnyView(t *testing.T) {
 	h := NewHistory()
 	kinds := map[Kind]int{}
 	at := now
-	for range 20000 {
+	for range 4000 {
 		at = at.Add(time.Duration(rng.IntN(100)) * time.Second)
 		v := anyView(rng, at)
 		in := Input{Now: at.Add(time.Duration(rng.IntN(3)-1) * time.Second), View: v, Backup: anyBackup(rng, at), Certificates: []Certificate{{Where: "f", Leaf: certificate("f", at)}, {Where: "g"}}}

@@ -17,7 +17,7 @@ func (j *judge) quorum() {
 	case !j.agreed.Quorum && !s.CanCommit():
 		j.add(Critical, QuorumLost, 0, Finding{
 			Text: "there is no quorum: nothing can be written", Evidence: evidence,
-			Next: fmt.Sprintf("bring %d of the silent members back; when that cannot be: steward backup create (of what is left), then docs/RESTORE.md", s.Quorum-s.Up),
+			Next: fmt.Sprintf("bring %d of the silent members back; when that cannot be: steward backup create (of what is left), then docs/RUNBOOK-3AM.md", s.Quorum-s.Up),
 			// Members that we do not reach may have one among themselves.
 			Confidence: Likely,
 		})

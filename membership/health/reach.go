@@ -77,7 +77,10 @@ func (j *judge) silent(m probe.Member) {
 	var why []string
 	hint := ""
 	for _, a := range j.View.Answers {
-		if a.Named != m.ID || a.Err == nil {
+		if a.Named == m.ID && a.Err == nil {
+			return // its URL leads to another member, which is told
+		}
+		if a.Named != m.ID {
 			continue
 		}
 		if a.AuthRefused {
