@@ -167,12 +167,15 @@ func TestNospaceOfData(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version string) {
 		lc := lab.StartEtcd(t, lab.EtcdOptions{Version: version, UnsafeNoFsync: true, ExtraArgs: []string{"--quota-backend-bytes", "8000000"}})
 		cli := lc.Client(t)
-		fill(t, cli, func(i int) string { return fmt.Sprintf("/registry/events/ns/%04d", i) })
 		c := maintained(t, lc)
-		n, _ := PlanNospace(look(t, c), 0)
-		out, err := c.Free(t.Context(), n, NospaceOptions{})
-		if v := look(t, c); v.Answers[0].Quota == 0 {
-			t.Skip("this version does not tell its quota here")
+		var out Freed
+		var err error
+		for round := range 3 { // what was free in the file is full of data, too, when it is filled again behind a defragmentation
+			fill(t, cli, func(i int) string { return fmt.Sprintf("/registry/events/ns/%d-%04d", round, i) })
+			n, _ := PlanNospace(look(t, c), 0)
+			if out, err = c.Free(t.Context(), n, NospaceOptions{}); err != nil {
+				break
+			}
 		}
 		if fail.ExitCode(err) != fail.Unsafe || out.Writable || len(out.Full) == 0 || out.Full[0].Prefix != "/registry/events/" || out.Full[0].Keys < 20 || out.FullText == "" {
 			t.Fatalf("%+v, %v", out, err)
