@@ -62,7 +62,8 @@ func (s *Site) add(ctx context.Context, t *plan.Task) (any, error) {
 			_, err := cli.MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{n.PeerURL}, IsLearner: !n.Voter})
 			return err
 		})
-		if err != nil && !passing(err) {
+		// etcd makes an ID of the URL and the second: it is that of a member which was removed in this very second.
+		if err != nil && !passing(err) && !errors.Is(err, rpctypes.ErrMemberNotFound) {
 			return true, err
 		}
 		return false, err // the list will tell

@@ -78,8 +78,10 @@ func (h *Host) dirs(e *host.Etcd) ([]string, error) {
 	return all, nil
 }
 
-// suffix is that of data which a plan sets aside: the same whenever it is asked.
-func suffix(p *plan.Plan) string { return host.AsideSuffix(p.Made) }
+// suffix is that of data which a plan sets aside: the same whenever it is asked, and no other plan's.
+func suffix(p *plan.Plan) string {
+	return host.AsideSuffix(p.Made) + "-" + p.ID[max(0, len(p.ID)-6):]
+}
 
 // aside renames what data there is.
 func (h *Host) aside(t *plan.Task, e *host.Etcd, suffix string) ([]string, error) {

@@ -40,6 +40,8 @@ type rig struct {
 	t   *testing.T
 	dir string // the store, and journals
 	mu  sync.Mutex
+
+	plans int // so that two of one second are not the same
 }
 
 func newRig(t *testing.T, o lab.EtcdOptions) *rig {
@@ -63,7 +65,8 @@ func (r *rig) origin(force string) Origin {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return Origin{View: v, Host: "test", Force: force, Lookup: lookup}
+	r.plans++
+	return Origin{View: v, Host: fmt.Sprint("test-", r.plans), Force: force, Lookup: lookup}
 }
 
 // runner is a machine of that name.
