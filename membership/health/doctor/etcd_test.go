@@ -33,7 +33,7 @@ var scenarios = []struct {
 	{"db-damaged", playDamagedDB, nil},
 	{"nospace", playNoSpace, nil},
 	{"snapshot-file", playSnapshotFile, []string{"3.7"}},
-	{"no-quorum", playAlone, nil},
+	{"no-quorum", playAlone, []string{"3.6"}}, // 7 s until it says so; that the others hold the text is tested
 	{"unhealthy-cluster", playUnhealthy, nil},
 	{"too-many-learners", playTwoLearners, nil},
 	{"learner-behind", playEarlyPromotion, nil},
@@ -45,7 +45,7 @@ var scenarios = []struct {
 	{"address-in-use", playPortTaken, nil},
 	{"address-unknown", playNoSuchAddress, nil},
 	{"data-dir-access", playNotAllowed, nil},
-	{"data-dir-locked", playLocked, nil},
+	{"data-dir-locked", playLocked, []string{"3.6"}}, // 10 s, likewise
 	{"disk-full", playDiskFull, nil},
 	{"flags", playUnknownFlag, nil},
 }
