@@ -169,3 +169,101 @@ func TestMachinesGrowAndShrink(t *testing.T) {
 	f.want(cli, "etcd1")
 	w.Finish(t, cli).Check(t, stallMax)
 }
+
+// wipe makes a machine lose its disk, and its etcd start again and again with the old identity and no data.
+func (f *fleet) wipe(m *machines.Member) {
+	f.t.Helper()
+	f.c.Stop(f.t, m)
+	m.Script(f.t, fmt.Sprintf("mv %s %s.lost", m.DataDir, m.DataDir))
+	f.c.Start(f.t, m)
+}
+
+// TestMachinesReplace: a master that lost its disk is replaced at its own address, and loses its power in the middle; one that is gone for good is replaced at another address, by
+// another name, and comes back too late; somebody writes all the while.
+func TestMachinesReplace(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 4, 3, machines.EtcdOptions{Flavour: machines.DropIn})
+	m1, lost, burnt := f.n.Machines[0], f.c.Members[2], f.c.Members[1]
+	cli := f.c.Client(t, f.c.Members[0].Endpoint)
+	w := machines.Write(t, f.c.ClientConfig(t, f.c.Endpoints()[:2]...), machines.WriterOptions{})
+	f.wipe(lost)
+	lab.Eventually(t, time.Minute, "the wiped member does not answer", func() error {
+		if r := m1.Run(t.Context(), stewardArgs("member", "replace", "m3", "--dry-run")...); r.Code != 0 {
+			return errors.New(r.Stderr)
+		}
+		return nil
+	})
+	op, id := f.begin(m1, "member", "replace", "m3")
+	join := lost.Exec(t, stewardArgs("member", "join", id, "--yes")...)
+	lab.Eventually(t, 3*time.Minute, "the learner is added", func() error {
+		if text := join.Tail(64 << 10); !strings.Contains(text, "start: start etcd") {
+			return errors.New(text)
+		}
+		return nil
+	})
+	lost.PowerCut(t)
+	lost.Boot(t)
+	f.run(0, lost.Machine, "member", "join", id, "--yes")
+	f.end(op)
+	f.c.WaitHealthy(t)
+	f.want(cli, "m1", "m2", "m3")
+
+	burnt.PowerCut(t)
+	w.SetEndpoints(f.c.Endpoints()[0], f.c.Endpoints()[2])
+	mem := f.prepare("m4")
+	f.c.Members = []*machines.Member{f.c.Members[0], lost}
+	lab.Eventually(t, time.Minute, "the dead member is missed", func() error {
+		if r := m1.Run(t.Context(), stewardArgs("member", "replace", "m2", "--peer-url", mem.PeerURL, "--dry-run")...); r.Code != 0 {
+			return errors.New(r.Stderr)
+		}
+		return nil
+	})
+	op, id = f.begin(m1, "member", "replace", burnt.PeerURL, "--peer-url", mem.PeerURL, "--name", "m4")
+	f.run(0, mem.Machine, "member", "join", id, "--yes")
+	f.end(op)
+	f.c.Members = append(f.c.Members, mem)
+	f.c.WaitHealthy(t)
+	f.want(cli, "m1", "m3", "m4")
+	burnt.Boot(t) // it finds that it was removed, and ends; until it is told, systemd starts it again and again
+	f.run(0, burnt.Machine, "plan", "run", id, "--party", "old-m2", "--yes")
+	if state := burnt.Property(t, "etcd", "ActiveState"); state != "inactive" {
+		t.Errorf("etcd of the removed member is %s", state)
+	}
+	burnt.Must(t, "sh", "-c", "test ! -e /var/lib/etcd/member && ls -d /var/lib/etcd.bak-*")
+	w.Finish(t, cli).Check(t, stallMax)
+}
+
+// TestMachinesStaticPods: kubeadm masters with IPv6: one is replaced although it lives, by force and at its own address; and removed, which the API server of
+// the machine where that is typed is told.
+func TestMachinesStaticPods(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 3, 3, machines.EtcdOptions{Flavour: machines.StaticPod, IPv6: true})
+	m1, sick := f.n.Machines[0], f.c.Members[2]
+	cli := f.c.Client(t, f.c.Members[0].Endpoint)
+	w := machines.Write(t, f.c.ClientConfig(t, f.c.Endpoints()[:2]...), machines.WriterOptions{})
+	r := f.run(4, m1, "member", "replace", sick.MemberName, "--yes")
+	if !strings.Contains(r.Stderr, "only a dead member is replaced") || !strings.Contains(r.Stderr, "--force") {
+		t.Errorf("a live member is replaced: %s", r.Stderr)
+	}
+	f.bring(m1, sick, "member", "replace", sick.MemberName, "--force", "its disk is slow")
+	f.want(cli, "m1", "m2", "m3")
+	m1.WriteFile(t, "/etc/kubernetes/manifests/kube-apiserver.yaml", fmt.Sprintf(`apiVersion: v1
+kind: Pod
+metadata: {name: kube-apiserver, namespace: kube-system}
+spec:
+  hostNetwork: true
+  containers:
+  - name: kube-apiserver
+    image: registry.k8s.io/kube-apiserver:v1.33.0
+    command:
+    - kube-apiserver
+    # all masters
+    - --etcd-servers=%s,%s
+    - --secure-port=6443
+`, f.c.Members[0].Endpoint, sick.Endpoint), 0o600, "")
+	f.run(0, m1, "member", "remove", sick.MemberName, "--force", "the test shrinks it", "--yes")
+	if text := m1.ReadFile(t, "/etc/kubernetes/manifests/kube-apiserver.yaml"); strings.Contains(text, sick.Endpoint) || !strings.Contains(text, "--etcd-servers="+f.c.Members[0].Endpoint) {
+		t.Errorf("the API server asks %s", text)
+	}
+	w.Finish(t, cli).Check(t, stallMax)
+}
