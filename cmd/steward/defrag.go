@@ -90,7 +90,7 @@ func defrag(c *call) error {
 		}
 	}
 	err = c.withBars(cluster, func() error {
-		out.Done, err = cluster.Defrag(c.ctx, out.Defrag, maintain.DefragOptions{Rule: rule, Pause: c.Duration("pause"), Force: c.String("force")})
+		out.Done, err = cluster.Defrag(c.ctx, out.Defrag, maintain.DefragOptions{Pause: c.Duration("pause"), Force: c.String("force")})
 		return err
 	})
 	if out.Done == nil {

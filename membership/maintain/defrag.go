@@ -17,7 +17,6 @@ const DefaultPause = 30 * time.Second
 
 // DefragOptions say how a plan is executed.
 type DefragOptions struct {
-	Rule  Rule
 	Pause time.Duration
 	Force string // why gates that may be forced are passed; "" passes none
 }
