@@ -116,6 +116,36 @@ func TestHelpOfEveryCommand(t *testing.T) {
 	}
 }
 
+// TestUses: every command says which global flags its help shows, and nothing is said of commands that there are not.
+func TestUses(t *testing.T) {
+	leaves := map[string]bool{}
+	var walk func(path string, commands []*cli.Command)
+	walk = func(path string, commands []*cli.Command) {
+		for _, c := range commands {
+			if len(c.Subcommands) > 0 {
+				walk(path+c.Name+" ", c.Subcommands)
+				continue
+			}
+			leaves[path+c.Name] = true
+		}
+	}
+	walk("", testApp().Commands)
+	for name := range leaves {
+		switch name {
+		case "config show", "version", "completion", "man": // about all flags, or none
+		default:
+			if uses[name] == 0 {
+				t.Errorf("%s: its help shows no global flags", name)
+			}
+		}
+	}
+	for name := range uses {
+		if !leaves[name] {
+			t.Errorf("%s is no command", name)
+		}
+	}
+}
+
 func helpOf(t *testing.T, path []string) string {
 	t.Helper()
 	var out bytes.Buffer
