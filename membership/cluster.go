@@ -146,8 +146,9 @@ func (c *Cluster) learner() (Member, bool) {
 func (c *Cluster) Find(who string) (Member, error) {
 	var found []Member
 	for _, m := range c.Members {
-		hex := strings.TrimPrefix(strings.ToLower(who), "0x")
-		if m.ID.String() == strings.TrimLeft(hex, "0") || m.Name != "" && m.Name == who || hasURL(m.PeerURLs, who) || hasURL(m.ClientURLs, who) {
+		var id ID
+		named := id.UnmarshalText([]byte(strings.TrimPrefix(strings.ToLower(who), "0x"))) == nil && id == m.ID
+		if named || m.Name != "" && m.Name == who || hasURL(m.PeerURLs, who) || hasURL(m.ClientURLs, who) {
 			found = append(found, m)
 		}
 	}

@@ -22,17 +22,17 @@ func TestGates(t *testing.T) {
 		"other members":  {func(v *probe.View) { v.Answers[2].Members = v.Answers[2].Members[:2] }, "it knows other members", "caught up", false},
 		"another leader": {func(v *probe.View) { v.Answers[2].Leader = 0xa2 }, "it follows m2, the others m0", "election", false},
 		"no leader":      {func(v *probe.View) { each(v, func(a *probe.Answer) { a.Leader, a.Quorum = 0, false }) }, "no member knows one", "elect", false},
-		"NOSPACE":        {func(v *probe.View) { v.Answers[0].Alarms = []probe.Alarm{{Member: 0xa1, Kind: "NOSPACE"}} }, "NOSPACE of member a1", "health", true},
-		"CORRUPT":        {func(v *probe.View) { v.Answers[0].Alarms = []probe.Alarm{{Member: 0xa1, Kind: "CORRUPT"}} }, "CORRUPT of member a1", "replace that member", false},
-		"not applied":    {func(v *probe.View) { v.Answers[1].Applied = 900 }, "m1 (ID a1, https://10.0.0.2:2380) lacks 100", "caught up", true},
+		"NOSPACE":        {func(v *probe.View) { v.Answers[0].Alarms = []probe.Alarm{{Member: 0xa1, Kind: "NOSPACE"}} }, "NOSPACE of member 00000000000000a1", "health", true},
+		"CORRUPT":        {func(v *probe.View) { v.Answers[0].Alarms = []probe.Alarm{{Member: 0xa1, Kind: "CORRUPT"}} }, "CORRUPT of member 00000000000000a1", "replace that member", false},
+		"not applied":    {func(v *probe.View) { v.Answers[1].Applied = 900 }, "m1 (ID 00000000000000a1, https://10.0.0.2:2380) lacks 100", "caught up", true},
 		"far behind":     {func(v *probe.View) { v.Answers[0].Index, v.Answers[0].Applied = 9000, 9000 }, "entries behind", "caught up", true},
 		"an error":       {func(v *probe.View) { v.Answers[1].Errors = []string{"disk on fire"} }, "disk on fire", "health", true},
 		"mid-upgrade":    {func(v *probe.View) { v.Answers[1].Version = "3.7.3" }, "3.6 and 3.7 run side by side", "upgrade", true},
 		"different data": {func(v *probe.View) { hash(v, 1, 1, 2) }, "00000001, m2", "steward health", false},
-		"rights":         {func(v *probe.View) { v.Answers[1].AuthRefused = true }, "m1 (ID a1, https://10.0.0.2:2380) refuses", "root", false},
+		"rights":         {func(v *probe.View) { v.Answers[1].AuthRefused = true }, "m1 (ID 00000000000000a1, https://10.0.0.2:2380) refuses", "root", false},
 		"a voter that is dead": {func(v *probe.View) {
 			v.Answers[2] = probe.Answer{Endpoint: v.Answers[2].Endpoint, Err: fmt.Errorf("gone")}
-		}, "m2 (ID a2, https://10.0.0.3:2380) does not", "member remove a2", false},
+		}, "m2 (ID 00000000000000a2, https://10.0.0.3:2380) does not", "member remove 00000000000000a2", false},
 	} {
 		v := shape{members: 3, up: 0b111, version: "3.6.16"}.view()
 		tc.spoil(v)
@@ -116,9 +116,9 @@ func TestOutdated(t *testing.T) {
 		"added":                 {append(slices.Clone(m[:2]), added), ""},
 		"started":               {append(slices.Clone(m[:2]), named), ""},
 		"promoted":              {append(slices.Clone(m[:2]), voter), ""},
-		"another was removed":   {m[1:], "m0 (ID a0, https://10.0.0.1:2380) was removed"},
+		"another was removed":   {m[1:], "m0 (ID 00000000000000a0, https://10.0.0.1:2380) was removed"},
 		"another was added":     {append(slices.Clone(m), Spec{ID: 0xc, PeerURLs: []string{"https://10.0.0.8:2380"}}), "was added"},
-		"our URL, another name": {append(slices.Clone(m), foreign), "someone (ID b, https://10.0.0.9:2380) was added"},
+		"our URL, another name": {append(slices.Clone(m), foreign), "someone (ID 000000000000000b, https://10.0.0.9:2380) was added"},
 		"another was moved":     {[]Spec{moved, m[1], m[2]}, "has the peer URL https://10.0.0.7:2380 now"},
 		"another was renamed":   {[]Spec{renamed, m[1], m[2]}, "is named other now"},
 		"another was demoted":   {[]Spec{demoted, m[1], m[2]}, "is a learner now"},
@@ -132,5 +132,5 @@ func TestOutdated(t *testing.T) {
 			}
 		}
 	}
-	wantRefused(t, "another cluster", b.Outdated(0xc2, m), fail.Unsafe, "the plan is for cluster c1, and this is cluster c2", "endpoints")
+	wantRefused(t, "another cluster", b.Outdated(0xc2, m), fail.Unsafe, "the plan is for cluster 00000000000000c1, and this is cluster 00000000000000c2", "endpoints")
 }

@@ -19,11 +19,11 @@ import (
 	"etcd-steward/membership/probe"
 )
 
-// ID is a member's or a cluster's; its text is hexadecimal, as etcd prints it.
+// ID is a member's or a cluster's; its text is hexadecimal; etcdctl leaves leading zeros out.
 type ID uint64
 
-// String is etcd's way to print it.
-func (id ID) String() string { return strconv.FormatUint(uint64(id), 16) }
+// String is the number with all its digits.
+func (id ID) String() string { return fmt.Sprintf("%016x", uint64(id)) }
 
 // MarshalText implements encoding.TextMarshaler.
 func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }

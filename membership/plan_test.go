@@ -301,5 +301,5 @@ func TestBadInput(t *testing.T) {
 		twins.Answers[i].Members[1].Name = "m0"
 	}
 	_, err := Origin{View: twins}.Remove("m0")
-	wantRefused(t, "twins", err, fail.Usage, "may be any of m0 (ID a0, https://10.0.0.1:2380), m0 (ID a1, https://10.0.0.2:2380)", "by its ID")
+	wantRefused(t, "twins", err, fail.Usage, "may be any of m0 (ID 00000000000000a0, https://10.0.0.1:2380), m0 (ID 00000000000000a1, https://10.0.0.2:2380)", "by its ID")
 }
