@@ -19,11 +19,12 @@ var three = []string{"a1 m1", "b1 m2 after a1", "c1 m3 after a1", "a2 m1 after b
 // together runs all parties, each on a machine of its name, and wants no error.
 func together(t *testing.T, pl *place, p *plan.Plan, parties ...string) {
 	t.Helper()
+	ctx := bounded(t)
 	var wg sync.WaitGroup
 	for _, party := range parties {
 		r := pl.on(t, party)
 		wg.Go(func() {
-			if err := r.Run(t.Context(), p, party); err != nil {
+			if err := r.Run(ctx, p, party); err != nil {
 				t.Errorf("run %s: %v", party, err)
 			}
 		})

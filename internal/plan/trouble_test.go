@@ -311,11 +311,12 @@ func TestLostAnswers(t *testing.T) {
 	p := pl.opened(t, append(lines, "z m9")...)
 	together(t, pl, p, parties...)
 	pl.world.want(t, names...)
+	ctx := bounded(t)
 	var wg sync.WaitGroup
 	for _, party := range parties {
 		r := pl.on(t, party)
 		wg.Go(func() {
-			if _, err := r.Rollback(t.Context(), p, party); err != nil {
+			if _, err := r.Rollback(ctx, p, party); err != nil {
 				t.Errorf("roll back %s: %v", party, err)
 			}
 		})
