@@ -90,6 +90,9 @@ func (j *judge) revisions() {
 		return
 	}
 	for _, a := range j.ours() {
+		if a.Leader != leader.MemberID && a.Leader != 0 && a.Term > leader.After.Term {
+			continue // another was elected meanwhile, and the old leader has not heard of it
+		}
 		if a.Applied > leader.After.Index {
 			j.add(Critical, Divergence, a.MemberID, Finding{
 				Text: "it has applied entries that the leader does not have: its data is another history's", Evidence: fmt.Sprintf("applied entry %d; the leader, %s, has %d", a.Applied, j.name(leader.MemberID), leader.After.Index),

@@ -125,7 +125,7 @@ var cases = []struct {
 	}},
 	{"one of five is silent", func(in *Input) { in.View = lost(well(5), 3) }, []finding{{Warning, Unreachable, "m3", "", ""}, {Warning, Tolerance, "", "1 of 2 failures", ""}}},
 	{"no quorum", func(in *Input) { in.View = leaderless(lost(well(3), 1, 2)) }, []finding{
-		{Critical, QuorumLost, "", "3 voters, 0 up", "bring 2 of"}, {Critical, NoLeader, "", "m3", "member list"}, {Warning, Unreachable, "m1", "", ""}, {Warning, Unreachable, "m2", "", ""},
+		{Critical, QuorumLost, "", "3 voters, 0 up", "bring 1 of"}, {Critical, NoLeader, "", "m3", "member list"}, {Warning, Unreachable, "m1", "", ""}, {Warning, Unreachable, "m2", "", ""},
 	}},
 	{"reads fail", func(in *Input) {
 		for i := range in.View.Answers {
@@ -178,9 +178,35 @@ var cases = []struct {
 	{"two clusters", func(in *Input) { in.View.Answers[2].ClusterID = 0xd }, []finding{{Critical, ClusterDiffers, "m3", "000000000000000d", "--endpoints"}, {Warning, Tolerance, "", "", ""}}},
 	{"other members", func(in *Input) { in.View.Answers[2].Members = in.View.Answers[2].Members[:2] }, []finding{{Warning, MembersDiffer, "m3", "m1, m2", "member replace"}}},
 	{"one knows no leader", func(in *Input) { in.View.Answers[2].Leader, in.View.Answers[2].Quorum = 0, false }, []finding{{Warning, NoLeader, "", "m3", "peer ports"}, {Warning, Tolerance, "", "", ""}}},
-	{"two leaders in one term", func(in *Input) { in.View.Answers[2].Leader = 3 }, []finding{{Critical, LeaderDiffers, "m3", "same term", "backup create"}, {Warning, Tolerance, "", "", ""}}},
+	{"all answer, and none knows a leader", func(in *Input) { leaderless(in.View) }, []finding{
+		{Critical, QuorumLost, "", "do not reach each other", "peer certificates"}, {Critical, NoLeader, "", "m1, m2, m3", "peer ports"},
+	}},
+	{"a leader that has just taken over, and has applied nothing yet", func(in *Input) {
+		for i := range in.View.Answers {
+			in.View.Answers[i].Leader, in.View.Answers[i].After.Leader, in.View.Answers[i].After.Term = 2, 2, 6
+		}
+		in.View.Answers[0].Leader, in.View.Answers[0].Quorum = 1, false
+	}, []finding{{Warning, LeaderDiffers, "m1", "another leader than most", "look again"}, {Warning, Tolerance, "", "", ""}}},
+	{"terms that are told at two moments of an election", func(in *Input) {
+		for i := range in.View.Answers {
+			in.View.Answers[i].After.Term = 6
+		}
+		in.View.Answers[0].Term = 6
+	}, nil},
+	{"another leads meanwhile", func(in *Input) {
+		a := &in.View.Answers[2]
+		a.Leader, a.Term, a.Index, a.Applied, a.Revision = 3, 6, 1060, 1060, 900
+		a.After = probe.Again{Revision: 900, Index: 1060, Applied: 1060, Term: 6, Leader: 3}
+	}, []finding{{Warning, LeaderDiffers, "m3", "another leader than most", "look again"}, {Warning, Tolerance, "", "", ""}}},
+	{"a busy leader that answers last", func(in *Input) {
+		for i := range in.View.Answers {
+			in.View.Answers[i].After.Index, in.View.Answers[i].After.Applied = 9500, 9500
+		}
+		in.View.Answers[0].Index, in.View.Answers[0].Applied = 9000, 9000
+	}, nil},
+	{"two leaders in one term", func(in *Input) { in.View.Answers[2].Leader, in.View.Answers[2].After.Leader = 3, 3 }, []finding{{Critical, LeaderDiffers, "m3", "same term", "backup create"}, {Warning, Tolerance, "", "", ""}}},
 	{"two leaders in two terms", func(in *Input) { in.View.Answers[2].Leader, in.View.Answers[2].Term = 3, 4 }, []finding{{Warning, LeaderDiffers, "m3", "term 4", "look again"}, {Warning, Tolerance, "", "", ""}}},
-	{"another term", func(in *Input) { in.View.Answers[2].Term = 9 }, []finding{{Warning, TermDiffers, "m3", "term 9, the leader's is 5", "look again"}}},
+	{"another term", func(in *Input) { in.View.Answers[2].Term, in.View.Answers[2].After.Term = 9, 9 }, []finding{{Warning, TermDiffers, "m3", "term 9, the leader's is 5", "look again"}}},
 	{"behind with applying", func(in *Input) {
 		for i := range in.View.Answers {
 			in.View.Answers[i].Index, in.View.Answers[i].Applied, in.View.Answers[i].After.Index = 9000, 9000, 9000

@@ -15,12 +15,13 @@ func (j *judge) quorum() {
 	case len(j.agreed.Members) == 0:
 		return
 	case !j.agreed.Quorum && !s.CanCommit():
-		j.add(Critical, QuorumLost, 0, Finding{
-			Text: "there is no quorum: nothing can be written", Evidence: evidence,
-			Next: fmt.Sprintf("bring %d of the silent members back; when that cannot be: steward backup create (of what is left), then docs/RUNBOOK-3AM.md", s.Quorum-s.Up),
-			// Members that we do not reach may have one among themselves.
-			Confidence: Likely,
-		})
+		// Members that we do not reach may have one among themselves.
+		f := Finding{Text: "there is no quorum: nothing can be written", Evidence: evidence, Confidence: Likely}
+		f.Next = fmt.Sprintf("bring %d of the silent members back; when that cannot be: steward backup create (of what is left), then docs/RUNBOOK-3AM.md", s.Quorum-j.answering())
+		if j.apart() {
+			f.Text, f.Next = "there is no quorum, although enough members answer: they do not reach each other, or an election goes on", apartNext
+		}
+		j.add(Critical, QuorumLost, 0, f)
 		return
 	case !j.agreed.Quorum && j.readable():
 		f := Finding{
@@ -49,6 +50,22 @@ func (j *judge) quorum() {
 		j.add(Info, EvenVoters, 0, Finding{Text: s.Warning(), Evidence: evidence, Next: "steward member add NAME PEER_URL, or steward member remove NAME"})
 	}
 }
+
+// apartNext is what to look at when members answer us and not each other.
+const apartNext = "on each of their hosts: steward doctor -u etcd (peer certificates that expired, a firewall between the peer ports, clocks)"
+
+// answering counts the voters that answer.
+func (j *judge) answering() (n int) {
+	for _, m := range j.agreed.Members {
+		if a := j.View.ByID(m.ID); !m.Learner && a != nil && a.ClusterID == j.agreed.ClusterID {
+			n++
+		}
+	}
+	return n
+}
+
+// apart says whether a quorum of voters answers us: then it is not that they are gone.
+func (j *judge) apart() bool { return j.state.Voters > 0 && j.answering() >= j.state.Quorum }
 
 // readable says whether somebody could have answered a linearizable read.
 func (j *judge) readable() bool {

@@ -24,7 +24,11 @@ func (j *judge) leader() {
 	}
 	switch {
 	case j.agreed.Leader == 0:
-		j.add(Critical, NoLeader, 0, Finding{Text: "no member that answers knows a leader", Evidence: j.names(without), Next: "steward member list; bring silent members back", Confidence: Likely})
+		next := "steward member list; bring silent members back"
+		if j.apart() {
+			next = "look again in 10 seconds: an election looks the same; when it stays: " + apartNext
+		}
+		j.add(Critical, NoLeader, 0, Finding{Text: "no member that answers knows a leader", Evidence: j.names(without), Next: next, Confidence: Likely})
 		return
 	case len(without) > 0:
 		j.add(Warning, NoLeader, 0, Finding{
@@ -37,17 +41,27 @@ func (j *judge) leader() {
 		evidence := fmt.Sprintf("term %d, leader %s; most follow %s", a.Term, j.name(a.Leader), j.name(j.agreed.Leader))
 		switch {
 		case a.Leader == 0:
-		case a.Leader != j.agreed.Leader && leader != nil && a.Term == leader.Term:
-			j.add(Critical, LeaderDiffers, a.MemberID, Finding{Text: "it follows another leader in the same term: these are two clusters", Evidence: evidence, Next: "steward backup create, then look at where each was restored from: steward doctor -u etcd"})
+		case a.Leader != j.agreed.Leader && leader != nil && insist(a, leader):
+			j.add(Critical, LeaderDiffers, a.MemberID, Finding{
+				Text: "it follows another leader in the same term: these are two clusters", Evidence: evidence, Confidence: Likely,
+				Next: "look again; when it stays: steward backup create, then look at where each was restored from: steward doctor -u etcd",
+			})
 		case a.Leader != j.agreed.Leader:
 			j.add(Warning, LeaderDiffers, a.MemberID, Finding{Text: "it follows another leader than most", Evidence: evidence, Next: "look again in 10 seconds: an election looks the same", Confidence: Likely})
-		case leader != nil && a.Term != leader.Term:
+		case leader != nil && a.Term != leader.Term && (a.After.Term == 0 || a.After.Term != leader.After.Term):
 			j.add(Warning, TermDiffers, a.MemberID, Finding{
 				Text: "it is in another term than the leader", Evidence: fmt.Sprintf("term %d, the leader's is %d", a.Term, leader.Term),
 				Next: "look again in 10 seconds; when it stays, its peer port is reached one way only", Confidence: Likely,
 			})
 		}
 	}
+}
+
+// insist says whether a and the leader's own member follow two leaders in one term, and said so again when they were asked a second time. Once is not
+// enough: the term that etcd tells is that of the last entry that it has applied. So a member that has just become the leader still tells the old term, in
+// which the others still follow the one that handed over to it.
+func insist(a, leader *probe.Answer) bool {
+	return a.Term == leader.Term && a.After.Term == a.Term && leader.After.Term == a.Term && a.After.Leader == a.Leader && leader.After.Leader == leader.Leader
 }
 
 // ours are the answers of the agreed cluster.
@@ -80,7 +94,8 @@ func (j *judge) lag() {
 		if leader == nil || a.Learner {
 			continue // a learner's lag is told with it
 		}
-		if n := behind(leader.Index, a.Index); n >= j.limit.Lag {
+		// Members are not asked at one moment, and a busy leader gets on meanwhile; by the second question all should have what the leader had at the first.
+		if n := behind(leader.Index, max(a.Index, a.After.Index)); n >= j.limit.Lag {
 			text := "it is behind the leader"
 			if n >= refusesAt {
 				text = "it is so far behind the leader that it will need the whole database"
