@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -289,10 +291,13 @@ func TestLostAnswers(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	pl := s3Place(t, s3)
-	tr := faults.New(faults.Options{Seed: seed, AccessKeyID: s3.Access, Secret: s3.Secret, Chance: map[faults.Fault]float64{
-		faults.LostAnswer: 0.05, faults.LateError500: 0.05, faults.Error503: 0.05, faults.Conflict: 0.05,
-	}})
-	pl.cfg.S3.Transport, pl.cfg.S3.BackoffMax = tr.Wrap, 5*time.Millisecond
+	var opened atomic.Uint64
+	pl.cfg.S3.BackoffMax = 5 * time.Millisecond
+	pl.cfg.S3.Transport = func(next http.RoundTripper) http.RoundTripper { // each host has a network of its own
+		return faults.New(faults.Options{Seed: seed + opened.Add(1), AccessKeyID: s3.Access, Secret: s3.Secret, Chance: map[faults.Fault]float64{
+			faults.LostAnswer: 0.05, faults.LateError500: 0.05, faults.Error503: 0.05, faults.Conflict: 0.05,
+		}}).Wrap(next)
+	}
 	const rounds, hosts = 3, 6
 	var lines, names, parties []string
 	for round := range rounds {
