@@ -108,6 +108,9 @@ func (h *healthState) collectMembers(ch chan<- prometheus.Metric, name string, a
 		if used[member] {
 			member = fmt.Sprintf("%016x", m.ID)
 		}
+		if used[member] {
+			continue // a list that names one twice; two equal series would make the whole page fail
+		}
 		used[member] = true
 		if since := h.learners[m.ID]; m.Learner && !since.IsZero() {
 			gauge(ch, mHeLearner, time.Since(since).Seconds(), name, member)
@@ -160,14 +163,15 @@ const certificatesMax = 64
 
 // collectCertificates shows each certificate once, where it was seen first. Its name is the subject and the beginning of its fingerprint.
 func (h *healthState) collectCertificates(ch chan<- prometheus.Metric, name string) {
-	seen := map[[sha256.Size]byte]bool{}
+	seen := map[string]bool{} // by what is shown: two equal series would make the whole page fail, and certificates can be made to look alike
 	one := func(where string, c *x509.Certificate) {
 		sum := sha256.Sum256(c.Raw)
-		if seen[sum] || len(seen) >= certificatesMax {
+		certificate := fmt.Sprintf("%s %s", label(c.Subject.CommonName), hex.EncodeToString(sum[:4]))
+		if seen[certificate] || len(seen) >= certificatesMax {
 			return
 		}
-		seen[sum] = true
-		gauge(ch, mHeExpires, stamp(c.NotAfter), name, fmt.Sprintf("%s %s", label(c.Subject.CommonName), hex.EncodeToString(sum[:4])), label(where))
+		seen[certificate] = true
+		gauge(ch, mHeExpires, stamp(c.NotAfter), name, certificate, label(where))
 	}
 	for _, a := range h.view.Answers {
 		for _, c := range a.Certificates {

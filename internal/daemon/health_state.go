@@ -17,7 +17,9 @@ type healthState struct {
 	view    *probe.View // the last; nil before the first
 	found   []since     // what is wrong now
 	changes []news      // what was not told yet
-	hashed  *hashing    // the last comparison; nil before the first
+	hashed  *hashing    // the last comparison that came to something; nil before the first
+	// unknown is what the last comparison could not compare.
+	unknown []health.Finding
 	leader  uint64
 	moved   uint64 // changes of leader between two looks
 	// learners is since when each is known as one.
@@ -35,7 +37,7 @@ type since struct {
 type hashing struct {
 	at    time.Time
 	equal bool
-	found []health.Finding // what it alone shows: it holds until the next one
+	found []health.Finding // where they differ: it holds until all are found equal
 }
 
 // news is a finding that appeared, or that is gone.
@@ -95,61 +97,106 @@ func (h *healthState) learn(agreed probe.Agreement, at time.Time) {
 	h.learners = now
 }
 
-// withHashes adds what the last comparison showed, when this look compared nothing.
+// withHashes adds what the last comparison showed, when this look compared nothing, or less than all.
 func (h *healthState) withHashes(v *probe.View, found []health.Finding) []health.Finding {
 	if v.Hashed {
-		c := &hashing{at: v.At, equal: true}
-		for _, f := range found {
-			switch f.Kind {
-			case health.Divergence:
-				c.equal = false
-				c.found = append(c.found, f)
-			case health.HashUnknown:
-				c.found = append(c.found, f)
-			}
+		c := &hashing{at: v.At, equal: true, found: only(found, health.Divergence)}
+		c.equal = len(c.found) == 0
+		h.unknown = only(found, health.HashUnknown)
+		some, all := compared(v)
+		switch {
+		case !c.equal:
+			h.hashed = c
+		case h.hashed != nil && !h.hashed.equal && !all: // who differed may be among those that were not compared
+		case some:
+			h.hashed = c
 		}
-		if len(c.found) > 0 && c.equal && h.hashed != nil && !h.hashed.equal {
-			c.equal = false // it could not be compared: what was known before holds
-			c.found = append(c.found, h.hashed.found...)
-			found = append(found, h.hashed.found...)
-		}
-		h.hashed = c
-		return found
 	}
-	if h.hashed == nil {
-		return found
+	for _, f := range h.unknown {
+		found = addNew(found, f)
 	}
-	for _, old := range h.hashed.found {
-		if !slices.ContainsFunc(found, func(f health.Finding) bool { return same(f, old) }) {
-			found = append(found, old)
+	if h.hashed != nil {
+		for _, f := range h.hashed.found {
+			found = addNew(found, f)
 		}
 	}
 	return found
 }
 
+// compared says whether data of at least two members were compared, and whether those of all voters that have any were.
+func compared(v *probe.View) (some, all bool) {
+	type place struct{ revision, compact int64 }
+	n, most := map[place]int{}, 0
+	agreed, voters := v.Agreed(), 0
+	for _, m := range agreed.Members {
+		if m.Learner || m.Name == "" {
+			continue
+		}
+		voters++
+		if a := v.ByID(m.ID); a != nil && a.ClusterID == agreed.ClusterID && a.Hash != nil {
+			p := place{a.Hash.Revision, a.Hash.Compact}
+			n[p]++
+			most = max(most, n[p])
+		}
+	}
+	return most > 1, most > 1 && most == voters
+}
+
+func only(found []health.Finding, k health.Kind) (out []health.Finding) {
+	for _, f := range found {
+		if f.Kind == k {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func addNew(found []health.Finding, f health.Finding) []health.Finding {
+	if slices.ContainsFunc(found, func(g health.Finding) bool { return same(f, g) && f.Text == g.Text }) {
+		return found
+	}
+	return append(found, f)
+}
+
 // same says whether two findings are about one thing, whatever they say of it.
 func same(a, b health.Finding) bool { return a.Kind == b.Kind && a.Member == b.Member }
 
-// update notes what appeared, what became worse or better, and what is gone.
+// update notes what appeared, what became worse or better, and what is gone. One member can have several findings of one kind: certificates, for example.
 func (h *healthState) update(found []health.Finding, at time.Time) {
 	var now []since
 	for _, f := range found {
-		if slices.ContainsFunc(now, func(s since) bool { return same(s.Finding, f) && s.Severity == f.Severity }) {
-			continue
+		if !slices.ContainsFunc(now, func(s since) bool { return same(s.Finding, f) && s.Severity == f.Severity && s.Text == f.Text }) {
+			now = append(now, since{Finding: f})
 		}
-		s := since{f, at}
-		i := slices.IndexFunc(h.found, func(old since) bool { return same(old.Finding, f) && old.Severity == f.Severity })
-		if i >= 0 {
-			s.at = h.found[i].at
-		} else {
-			h.changes = append(h.changes, news{since: s, now: at})
-		}
-		now = append(now, s)
 	}
-	for _, old := range h.found {
-		if !slices.ContainsFunc(now, func(s since) bool { return same(s.Finding, old.Finding) }) {
-			h.changes = append(h.changes, news{since: old, gone: true, now: at})
+	// Each is one of before at most: with the same words, else with others (they hold numbers), else one that was worse or better.
+	left := slices.Clone(h.found)
+	for _, alike := range []func(a, b health.Finding) bool{
+		func(a, b health.Finding) bool { return a.Severity == b.Severity && a.Text == b.Text },
+		func(a, b health.Finding) bool { return a.Severity == b.Severity },
+		func(a, b health.Finding) bool { return true },
+	} {
+		for i := range now {
+			s := &now[i]
+			k := slices.IndexFunc(left, func(old since) bool { return same(old.Finding, s.Finding) && alike(old.Finding, s.Finding) })
+			if !s.at.IsZero() || k < 0 {
+				continue
+			}
+			if s.at = left[k].at; left[k].Severity != s.Severity {
+				s.at = at
+				h.changes = append(h.changes, news{since: *s, now: at})
+			}
+			left = slices.Delete(left, k, k+1)
 		}
+	}
+	for i := range now {
+		if now[i].at.IsZero() {
+			now[i].at = at
+			h.changes = append(h.changes, news{since: now[i], now: at})
+		}
+	}
+	for _, old := range left {
+		h.changes = append(h.changes, news{since: old, gone: true, now: at})
 	}
 	h.found = now
 }

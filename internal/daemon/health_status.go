@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"maps"
@@ -31,7 +32,9 @@ func (s *state) status(w http.ResponseWriter, _ *http.Request) {
 			_, _ = fmt.Fprintf(w, "backups: %s\n", term.Clean(why))
 		}
 		if h := c.watched(); h != nil {
-			h.write(w, now)
+			var text bytes.Buffer // whoever reads slowly must not hold up the looks
+			h.write(&text, now)
+			_, _ = w.Write(text.Bytes())
 		}
 	}
 	if !s.reloaded().ok {
@@ -50,6 +53,8 @@ func (h *healthState) write(w io.Writer, now time.Time) {
 	agreed := h.view.Agreed()
 	_, _ = fmt.Fprintf(w, "members: %s, looked at %s ago\n", h.view.Cluster().State(), now.Sub(h.view.At).Round(time.Second))
 	switch {
+	case h.hashed == nil && h.view.Cluster().State().Voters == 1:
+		_, _ = fmt.Fprintln(w, "data: of one member, so there is nothing to compare")
 	case h.hashed == nil:
 		_, _ = fmt.Fprintln(w, "data: not compared yet by this daemon")
 	case h.hashed.equal:

@@ -3,6 +3,8 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,11 +49,20 @@ func fullView(t *testing.T, at time.Time) (*probe.View, []health.Finding, []heal
 	for i := range v.Answers {
 		v.Answers[i].Members[2].Learner = true
 	}
-	v.Hashed = true
+	hashes(v, 2)
 	v.Answers[0].ClockKnown, v.Answers[1].Version = true, "3.6.\xff"
 	ca := lab.NewCA(t)
 	certificates := configured(config.TLS{CA: ca.File})
 	return v, []health.Finding{{Kind: health.Tolerance, Severity: health.Warning}}, certificates
+}
+
+// hashes gives the first n members equal hashes.
+func hashes(v *probe.View, n int) *probe.View {
+	v.Hashed = true
+	for i := range n {
+		v.Answers[i].Hash = &probe.Hash{Revision: 50, Compact: 40, Sum: 7}
+	}
+	return v
 }
 
 // lines are what was logged.
@@ -107,28 +119,141 @@ func TestHealthKeepsComparisons(t *testing.T) {
 		}
 		return out
 	}
+	const none = -1
 	for i, s := range []struct {
-		hashed bool
+		hashes int // how many members gave one
 		found  []health.Finding
 		want   []health.Kind
 		equal  bool
 	}{
-		{true, nil, nil, true},
-		{true, []health.Finding{differs}, []health.Kind{health.Divergence}, false},
-		{false, nil, []health.Kind{health.Divergence}, false},
-		{false, []health.Finding{differs}, []health.Kind{health.Divergence}, false},
-		{true, []health.Finding{unknown}, []health.Kind{health.HashUnknown, health.Divergence}, false},
-		{false, nil, []health.Kind{health.HashUnknown, health.Divergence}, false},
-		{true, nil, nil, true},
-		{false, nil, nil, true},
+		{3, nil, nil, true},
+		{3, []health.Finding{differs}, []health.Kind{health.Divergence}, false},
+		{none, nil, []health.Kind{health.Divergence}, false},
+		{none, []health.Finding{differs}, []health.Kind{health.Divergence}, false},
+		{2, []health.Finding{unknown}, []health.Kind{health.HashUnknown, health.Divergence}, false},
+		{2, []health.Finding{unknown}, []health.Kind{health.HashUnknown, health.Divergence}, false},
+		{none, nil, []health.Kind{health.HashUnknown, health.Divergence}, false},
+		{2, nil, []health.Kind{health.Divergence}, false}, // the one that differed may be silent now
+		{0, nil, []health.Kind{health.Divergence}, false},
+		{3, nil, nil, true},
+		{none, nil, nil, true},
 	} {
 		v := wellView(at.Add(time.Duration(i) * time.Minute))
-		v.Hashed = s.hashed
+		if s.hashes != none {
+			hashes(v, s.hashes)
+		}
 		h.take(v, s.found, nil)
 		if diff := cmp.Diff(s.want, kinds()); diff != "" || h.hashed.equal != s.equal {
 			t.Errorf("step %d: equal %t (-want +got):\n%s", i, h.hashed.equal, diff)
 		}
 	}
+}
+
+// TestNothingCompared: when no two members gave a hash, nothing is said to be equal, and nothing to have been compared now.
+func TestNothingCompared(t *testing.T) {
+	h, at := newHealthState(), time.Now()
+	unknown := []health.Finding{{Kind: health.HashUnknown, Text: "unknown"}}
+	for _, n := range []int{0, 1} {
+		if h.take(hashes(wellView(at), n), unknown, nil); h.hashed != nil {
+			t.Errorf("with %d hashes: %+v", n, h.hashed)
+		}
+	}
+	h.take(hashes(wellView(at), 2), unknown, nil)
+	h.take(hashes(wellView(at.Add(time.Hour)), 1), unknown, nil)
+	if h.hashed == nil || !h.hashed.equal || !h.hashed.at.Equal(at) {
+		t.Errorf("got %+v, want what was compared at %v", h.hashed, at)
+	}
+}
+
+// TestSeveralOfAKind: of one member, or of the cluster, several findings of one kind are told and counted each.
+func TestSeveralOfAKind(t *testing.T) {
+	h, at := newHealthState(), time.Now()
+	bug := func(text string) health.Finding {
+		return health.Finding{Kind: health.VersionBug, Severity: health.Warning, Text: text}
+	}
+	for i, s := range []struct {
+		found []health.Finding
+		news  string
+	}{
+		{[]health.Finding{bug("a"), bug("b 1")}, "+a +b 1 "},
+		{[]health.Finding{bug("b 2"), bug("a")}, ""},
+		{[]health.Finding{bug("a"), bug("c"), bug("b 2")}, "+c "},
+		{[]health.Finding{bug("c")}, "-a -b 2 "},
+	} {
+		h.take(wellView(at), s.found, nil)
+		got := ""
+		for _, n := range h.news() {
+			got += map[bool]string{true: "-", false: "+"}[n.gone] + n.Text + " "
+		}
+		if got != s.news || len(h.found) != len(s.found) {
+			t.Errorf("step %d: told %q of %d, want %q of %d", i, got, len(h.found), s.news, len(s.found))
+		}
+	}
+}
+
+// TestHostileSeries: a member that lies about names, and shows certificates that look alike, does not make the page of metrics fail.
+func TestHostileSeries(t *testing.T) {
+	s := newState()
+	v := wellView(time.Now())
+	lies := []probe.Member{{ID: 1, Name: "m1"}, {ID: 1, Name: "m1"}, {ID: 1, Name: "m1"}, {ID: 2, Name: "m1"}, {ID: 3, Name: "0000000000000002"}}
+	for i := range v.Answers {
+		v.Answers[i].Members = lies
+		v.Answers[i].Certificates = append(v.Answers[i].Certificates, alike(t)...)
+	}
+	s.cluster("main").keepHealth(true).take(v, nil, nil)
+	if _, err := s.registry().Gather(); err != nil {
+		t.Error(err)
+	}
+}
+
+// alike are two certificates with one name, whose fingerprints begin with the same four bytes.
+func alike(t *testing.T) []*x509.Certificate {
+	t.Helper()
+	seen := map[[4]byte]*x509.Certificate{}
+	for i := range 1 << 20 {
+		c := &x509.Certificate{Raw: fmt.Append(nil, i), NotAfter: time.Unix(int64(i), 0)}
+		sum := sha256.Sum256(c.Raw)
+		if other := seen[[4]byte(sum[:4])]; other != nil {
+			return []*x509.Certificate{other, c}
+		}
+		seen[[4]byte(sum[:4])] = c
+	}
+	t.Fatal("none found")
+	return nil
+}
+
+// TestSlowReader: whoever asks for the status page and does not read it holds up neither the looks nor the metrics.
+func TestSlowReader(t *testing.T) {
+	s := newState()
+	h := s.cluster("main").keepHealth(true)
+	h.take(wellView(time.Now()), nil, nil)
+	w := &stuck{ResponseRecorder: httptest.NewRecorder(), reached: make(chan struct{}), goOn: make(chan struct{})}
+	written, looked := make(chan struct{}), make(chan struct{})
+	go func() { defer close(written); s.status(w, nil) }()
+	<-w.reached
+	go func() { defer close(looked); h.take(wellView(time.Now()), nil, nil) }()
+	select {
+	case <-looked:
+	case <-time.After(10 * time.Second):
+		t.Error("a look waits for who reads the page")
+	}
+	close(w.goOn)
+	<-written
+	<-looked
+}
+
+// stuck blocks at the first line on the members.
+type stuck struct {
+	*httptest.ResponseRecorder
+	reached, goOn chan struct{}
+	once          sync.Once
+}
+
+func (s *stuck) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("members")) {
+		s.once.Do(func() { close(s.reached); <-s.goOn })
+	}
+	return s.ResponseRecorder.Write(b)
 }
 
 // TestWhoCompares: of three daemons, the one beside the leader compares at every interval, the others rarely; one that cannot tell compares, too.
