@@ -75,7 +75,8 @@ func (a Access) Handshake(ctx context.Context, e Endpoint) ([]*x509.Certificate,
 		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
+	raw := conn // conn becomes another while this may run
+	defer context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Now()) })()
 	deadline, _ := ctx.Deadline()
 	if err := conn.SetDeadline(deadline); err != nil {
 		return nil, err

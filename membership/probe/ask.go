@@ -15,8 +15,24 @@ import (
 	"etcd-steward/internal/fail"
 )
 
-// maxMembers bounds what is kept of a member's list.
-const maxMembers = 64
+// Bounds of what is kept of what a member says: it may be anybody, and everything is compared with everything. etcd itself says far less.
+const (
+	maxMembers = 64
+	maxURLs    = 16   // of one member, each way
+	maxErrors  = 64   // alarms included
+	maxWords   = 1024 // bytes of an error or a URL
+	maxName    = 256  // bytes of a name or a version
+)
+
+func cut(s string, most int) string { return s[:min(len(s), most)] }
+
+// cutAll is at most n of a list, each of at most maxWords.
+func cutAll(all []string, n int) (out []string) {
+	for _, s := range all[:min(len(all), n)] {
+		out = append(out, cut(s, maxWords))
+	}
+	return out
+}
 
 // asked is one endpoint that is being asked. It keeps its connection for the hashes.
 type asked struct {
@@ -81,13 +97,13 @@ func (s *asked) describe(ctx context.Context) error {
 	h := st.GetHeader()
 	s.newest = h.GetRevision()
 	s.RTT, s.ClusterID, s.MemberID, s.Revision = time.Since(begun), h.GetClusterId(), h.GetMemberId(), h.GetRevision()
-	s.Version, s.StorageVersion, s.Leader, s.Learner = st.GetVersion(), st.GetStorageVersion(), st.GetLeader(), st.GetIsLearner()
+	s.Version, s.StorageVersion, s.Leader, s.Learner = cut(st.GetVersion(), maxName), cut(st.GetStorageVersion(), maxName), st.GetLeader(), st.GetIsLearner()
 	s.Term, s.Index, s.Applied = st.GetRaftTerm(), st.GetRaftIndex(), st.GetRaftAppliedIndex()
 	s.DBSize, s.DBInUse, s.Quota = st.GetDbSize(), st.GetDbSizeInUse(), max(st.GetDbSizeQuota(), 0)
 	if d := st.GetDowngradeInfo(); d.GetEnabled() {
-		s.Downgrade = d.GetTargetVersion()
+		s.Downgrade = cut(d.GetTargetVersion(), maxName)
 	}
-	alarms, rest := endpoint.Alarms(st.GetErrors())
+	alarms, rest := endpoint.Alarms(cutAll(st.GetErrors(), maxErrors))
 	for _, al := range alarms {
 		s.Alarms = append(s.Alarms, Alarm(al))
 	}
@@ -107,7 +123,9 @@ func (s *asked) deepen(ctx context.Context) {
 			// Not linearizable: it must answer without a quorum, too.
 			list, err := pb.NewClusterClient(s.conn).MemberList(ctx, &pb.MemberListRequest{Linearizable: false})
 			for _, m := range list.GetMembers()[:min(len(list.GetMembers()), maxMembers)] {
-				s.Members = append(s.Members, Member{ID: m.GetID(), Name: m.GetName(), PeerURLs: m.GetPeerURLs(), ClientURLs: m.GetClientURLs(), Learner: m.GetIsLearner()})
+				s.Members = append(s.Members, Member{
+					ID: m.GetID(), Name: cut(m.GetName(), maxName), PeerURLs: cutAll(m.GetPeerURLs(), maxURLs), ClientURLs: cutAll(m.GetClientURLs(), maxURLs), Learner: m.GetIsLearner(),
+				})
 			}
 			return err
 		})
@@ -123,11 +141,17 @@ func (s *asked) deepen(ctx context.Context) {
 	wg.Wait()
 }
 
+// same says whether an answer is of the member that answered first. Behind a load balancer or etcd's own proxies it need not be, and what two members say must
+// not be taken for what one says.
+func (s *asked) same(h *pb.ResponseHeader) bool {
+	return h.GetMemberId() == s.MemberID && h.GetClusterId() == s.ClusterID
+}
+
 // again asks for the status a second time.
 func (s *asked) again(ctx context.Context, within time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	if st, err := pb.NewMaintenanceClient(s.conn).Status(endpoint.WithToken(ctx, s.token), &pb.StatusRequest{}); err == nil {
+	if st, err := pb.NewMaintenanceClient(s.conn).Status(endpoint.WithToken(ctx, s.token), &pb.StatusRequest{}); err == nil && s.same(st.GetHeader()) {
 		s.After = Again{Revision: st.GetHeader().GetRevision(), Index: st.GetRaftIndex(), Applied: st.GetRaftAppliedIndex(), Term: st.GetRaftTerm(), Leader: st.GetLeader()}
 		s.newest = max(s.newest, s.After.Revision)
 	}

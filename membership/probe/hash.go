@@ -79,9 +79,13 @@ func hashOnce(ctx context.Context, voters []*asked, again bool) {
 	for len(voters) > 0 {
 		at := slices.MinFunc(voters, func(a, b *asked) int { return cmp.Compare(a.newest, b.newest) }).newest
 		same := !slices.ContainsFunc(voters, func(s *asked) bool { return s.newest != at })
+		// Only where it cannot be done otherwise: each then hashes up to its own newest, and a busy cluster's would not be comparable.
+		unnamed := same && again && slices.ContainsFunc(voters, func(s *asked) bool {
+			return errors.Is(s.HashErr, rpctypes.ErrCompacted) || s.Hash != nil && s.Hash.Compact >= at
+		})
 		var wg sync.WaitGroup
 		for _, s := range voters {
-			wg.Go(func() { s.hash(ctx, at, same, same && again) })
+			wg.Go(func() { s.hash(ctx, at, same, unnamed) })
 		}
 		wg.Wait()
 		compacted := slices.ContainsFunc(voters, func(s *asked) bool { return errors.Is(s.HashErr, rpctypes.ErrCompacted) })
@@ -122,6 +126,9 @@ func (s *asked) hashAt(ctx context.Context, at int64) error {
 		r, err := pb.NewMaintenanceClient(s.conn).HashKV(ctx, &pb.HashKVRequest{Revision: at})
 		if err != nil {
 			return err
+		}
+		if !s.same(r.GetHeader()) {
+			return fmt.Errorf("another member, %016x, answered at %s", r.GetHeader().GetMemberId(), s.e.URL)
 		}
 		h := Hash{Revision: at, Compact: r.GetCompactRevision(), Sum: r.GetHash()}
 		if at == 0 {

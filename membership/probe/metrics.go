@@ -1,6 +1,8 @@
 package probe
 
 import (
+	"bufio"
+	"bytes"
 	"cmp"
 	"io"
 	"math"
@@ -73,10 +75,37 @@ func (h Histogram) Since(before Histogram) Histogram {
 	return out
 }
 
+// read are the families that are read. All others are passed over line by line: there are hundreds, and what a page is parsed into takes many times its size.
+var read = []string{
+	"etcd_server_has_leader", "etcd_server_leader_changes_seen_total", "etcd_server_quota_backend_bytes", "etcd_mvcc_db_total_size_", "etcd_disk_wal_fsync_duration_seconds",
+	"etcd_disk_backend_commit_duration_seconds", "etcd_network_active_peers", "process_start_time_seconds",
+}
+
+// Bounds of what is parsed.
+const (
+	maxLine   = 64 << 10
+	maxParsed = 256 << 10
+)
+
+// only are the lines of the families that are read.
+func only(r io.Reader) io.Reader {
+	var out bytes.Buffer
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, maxLine)
+	for lines.Scan() && out.Len() < maxParsed {
+		line := bytes.TrimPrefix(lines.Bytes(), []byte("# TYPE "))
+		if slices.ContainsFunc(read, func(name string) bool { return bytes.HasPrefix(line, []byte(name)) }) {
+			out.Write(lines.Bytes())
+			out.WriteByte('\n')
+		}
+	}
+	return &out
+}
+
 // parseMetrics reads etcd's /metrics. Nil when it is none.
 func parseMetrics(r io.Reader) *Metrics {
 	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, _ := parser.TextToMetricFamilies(r) // what was read before an error is good
+	families, _ := parser.TextToMetricFamilies(only(r)) // what was read before an error is good
 	if families["etcd_server_has_leader"] == nil && families["etcd_mvcc_db_total_size_in_bytes"] == nil {
 		return nil
 	}

@@ -42,7 +42,7 @@ func readWeb(ctx context.Context, a endpoint.Access, e endpoint.Endpoint, metric
 	}
 	var v struct{ Etcdserver, Etcdcluster string }
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxVersion)).Decode(&v); err == nil {
-		w.server, w.cluster = v.Etcdserver, v.Etcdcluster
+		w.server, w.cluster = cut(v.Etcdserver, maxName), cut(v.Etcdcluster, maxName)
 	}
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxVersion)) // so that the connection can be used again
 	_ = resp.Body.Close()
