@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"etcd-steward/internal/config"
 	"etcd-steward/internal/fail"
+	"etcd-steward/internal/host"
 	"etcd-steward/internal/term"
 	"etcd-steward/membership/health"
 	"etcd-steward/membership/probe"
@@ -101,6 +103,8 @@ type checkup struct {
 	cluster      *config.Cluster
 	access       probe.Access
 	certificates []health.Certificate
+	machine      *host.Machine
+	asking       chan *health.Backup // a question to the store that is not answered yet
 }
 
 func newCheckup(c *call) (*checkup, error) {
@@ -115,7 +119,7 @@ func newCheckup(c *call) (*checkup, error) {
 	if k.cluster, err = cfg.Cluster(c.cluster()); err != nil {
 		return nil, fail.New(fail.Usage, err, "--cluster NAME")
 	}
-	k.certificates = configured(k.cluster.TLS)
+	k.certificates, k.machine = configured(k.cluster.TLS), host.Detect("/")
 	return k, nil
 }
 
@@ -143,7 +147,7 @@ func (k *checkup) look(hash, store bool) (health.Input, error) {
 	in := health.Input{Certificates: k.certificates}
 	var wg sync.WaitGroup
 	if store {
-		wg.Go(func() { in.Backup = k.backup(ctx) })
+		wg.Go(func() { in.Backup = k.backupWithin(ctx, k.backup) })
 	}
 	v, err := probe.Look(ctx, k.access, probe.Options{Hash: hash, Metrics: true})
 	wg.Wait()
@@ -151,6 +155,7 @@ func (k *checkup) look(hash, store bool) (health.Input, error) {
 		return in, err
 	}
 	in.View, in.Now = v, time.Now()
+	in.Certificates = slices.Concat(k.certificates, health.OfServers(v.ServerFiles(k.machine)))
 	return in, nil
 }
 

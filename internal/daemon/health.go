@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"etcd-steward/internal/config"
+	"etcd-steward/internal/host"
 	"etcd-steward/membership/health"
 	"etcd-steward/membership/probe"
 )
@@ -19,7 +20,8 @@ func (c *cluster) watch(loop context.Context) {
 	h := c.cfg.Health
 	w := &watcher{
 		state: c.health, interval: time.Duration(h.Interval), compare: time.Duration(h.Compare), certificates: func() []health.Certificate { return configured(c.cfg.TLS) },
-		look: func(ctx context.Context, o probe.Options) (*probe.View, error) { return probe.Look(ctx, c.members, o) }, here: isHere,
+		machine: host.Detect("/"),
+		look:    func(ctx context.Context, o probe.Options) (*probe.View, error) { return probe.Look(ctx, c.members, o) }, here: isHere,
 	}
 	for loop.Err() == nil {
 		due := time.Now().Add(w.interval)
@@ -59,6 +61,7 @@ type watcher struct {
 	certificates      func() []health.Certificate
 	look              func(context.Context, probe.Options) (*probe.View, error)
 	here              func(host string) bool // whether an address is this host's
+	machine           *host.Machine
 
 	compared time.Time // when this daemon last had data compared
 }
@@ -86,6 +89,9 @@ func (w *watcher) once(loop context.Context, log logger) {
 		w.compared = time.Now()
 	}
 	in := health.Input{Now: time.Now(), View: v, History: w.state.history, Certificates: w.certificates()}
+	if w.machine != nil {
+		in.Certificates = append(in.Certificates, health.OfServers(v.ServerFiles(w.machine))...)
+	}
 	found := health.Judge(in)
 	w.state.history.Add(v)
 	w.state.take(v, found, in.Certificates)

@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"fmt"
 	"time"
+
+	"etcd-steward/membership/probe"
 )
 
 // Certificate is one of a file, or that a file should hold.
@@ -12,6 +14,18 @@ type Certificate struct {
 	Where string // for people: the path, or the field of the configuration
 	Leaf  *x509.Certificate
 	Err   error // why it cannot be read
+	// Server: a member of this machine uses it, for its clients or its peers.
+	Server bool
+}
+
+// OfServers are the certificates in the settings of this machine's etcd.
+func OfServers(files []probe.ServerFile) (all []Certificate) {
+	for _, f := range files {
+		for _, c := range f.Certificates {
+			all = append(all, Certificate{Where: f.Path, Leaf: c, Server: true})
+		}
+	}
+	return all
 }
 
 // certificates judges when each certificate that was seen or is configured expires. One that is seen at several places is told once.
@@ -39,7 +53,11 @@ func (j *judge) certificates() {
 			j.add(Warning, Expiry, 0, Finding{Member: c.Where, Text: "a configured certificate cannot be read", Evidence: c.Err.Error(), Next: "steward config show"})
 			continue
 		}
-		one(c.Where, 0, c.Leaf, clientNext)
+		next := clientNext
+		if c.Server {
+			next = serverNext
+		}
+		one(c.Where, 0, c.Leaf, next)
 	}
 	if j.View != nil {
 		for _, c := range j.View.Shown {

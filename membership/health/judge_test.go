@@ -346,6 +346,9 @@ var cases = []struct {
 	}, []finding{
 		{Warning, Expiry, "ca.crt", "authority expires in 10 days", "trust both"}, {Critical, Expiry, "client.crt", "expires in 24 hours", "renew"}, {Warning, Expiry, "gone.crt", "cannot be read", "config show"},
 	}},
+	{"a peers' certificate of this machine", func(in *Input) {
+		in.Certificates = OfServers([]probe.ServerFile{{Path: "/pki/peer.crt", Certificates: []*x509.Certificate{certificate("peer", now.Add(-day))}}})
+	}, []finding{{Critical, Expiry, "/pki/peer.crt", "has expired", "certs renew all"}}},
 	{"a certificate of the future", func(in *Input) {
 		c := certificate("x", now.Add(300*day))
 		c.NotBefore = now.Add(time.Hour)

@@ -75,7 +75,7 @@ func (j *judge) flapping() {
 	if changes >= j.limit.Changes {
 		j.add(Warning, Flapping, 0, Finding{
 			Text: fmt.Sprintf("the leader changed %d times in %s", changes, span(j.Now.Sub(from))), Evidence: "the leader is " + j.name(j.agreed.Leader),
-			Next: "look at the leader's disk and at the network between members: steward health -o json (fsync), steward doctor -u etcd",
+			Next: "look at the leader's disk and at the network between members: steward doctor -u etcd, on its host",
 		})
 	}
 }
