@@ -203,6 +203,7 @@ func (m *master) script() float64 {
 	if initial == nil || id == nil {
 		m.b.Fatalf("etcdctl member add printed %s", added)
 	}
+	m.lost.Script(m.b, "install -d -o etcd -g etcd -m 0700 "+m.lost.DataDir)
 	m.c.Configure(m.b, m.lost, initial[1], "existing")
 	m.c.Start(m.b, m.lost)
 	lab.Eventually(m.b, 5*time.Minute, "the learner is promoted", func() error {
