@@ -23,6 +23,7 @@ var bugs = []bug{
 	{severity: Info, text: "an update of a learner's peer URL makes it a voter", source: "etcd issue 21694", fixed: map[int64]int64{5: 31, 6: 12}},
 	{severity: Info, text: "with authentication, a promotion that a follower is asked for fails", source: "CHANGELOG-3.5.28, 3.6.6", fixed: map[int64]int64{5: 28, 6: 6}},
 	{severity: Info, text: "--force-new-cluster can leave members behind that come back", source: "etcd pulls 20071, 20896", fixed: map[int64]int64{5: 22, 6: 6}},
+	{severity: Info, text: "a learner that was promoted can be a learner again after an upgrade to 3.6: first go to 3.5.26", source: "etcd issue 19557", fixed: map[int64]int64{5: 24}},
 	{severity: Info, text: "members that were removed can come back with an upgrade to 3.6: first go to 3.5.26", source: "etcd issue 20967", fixed: map[int64]int64{5: 26}},
 }
 

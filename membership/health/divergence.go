@@ -96,7 +96,7 @@ func (j *judge) revisions() {
 		if a.Applied > leader.After.Index {
 			j.add(Critical, Divergence, a.MemberID, Finding{
 				Text: "it has applied entries that the leader does not have: its data is another history's", Evidence: fmt.Sprintf("applied entry %d; the leader, %s, has %d", a.Applied, j.name(leader.MemberID), leader.After.Index),
-				Next: "steward backup create; then steward member replace " + j.name(a.MemberID) + " --force REASON, with its data directory renamed",
+				Next: "steward backup create; then steward member replace " + j.argument(a.MemberID) + " --force REASON, which renames its data directory",
 			})
 		}
 	}
@@ -108,6 +108,8 @@ func ahead(a, b *probe.Answer) (Confidence, bool) {
 	switch {
 	case b.After.Revision == 0 || a.Applied == 0 || a.Applied > b.Applied || a.Revision <= b.After.Revision:
 		return "", false
+	case a.Revision > b.After.Revision+1 && (a.Leader == 0 || b.Leader == 0):
+		return Likely, true // after a power cut, until there is a leader again, a database may hold more than its log says is committed
 	case a.Revision > b.After.Revision+1:
 		return Certain, true
 	}

@@ -8,6 +8,7 @@ package health
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -182,7 +183,7 @@ func (j *judge) add(s Severity, k Kind, member uint64, f Finding) {
 		f.Confidence = Certain
 	}
 	for _, g := range j.found {
-		if g.Kind == f.Kind && g.Member == f.Member && g.Text == f.Text {
+		if g.Kind == f.Kind && g.Member == f.Member && g.MemberID == f.MemberID && g.Text == f.Text {
 			return // of two endpoints of one member, for example
 		}
 	}
@@ -190,6 +191,23 @@ func (j *judge) add(s Severity, k Kind, member uint64, f Finding) {
 }
 
 func (j *judge) name(id uint64) string { return j.agreed.NameOf(id) }
+
+// argument is what to call a member in a command that people copy: its name, or its ID when the name is another's too, or is one that a shell or the command
+// would not take for a name. Members choose their names themselves.
+func (j *judge) argument(id uint64) string {
+	n := 0
+	for _, m := range j.agreed.Members {
+		if m.Name == j.name(id) {
+			n++
+		}
+	}
+	if name := j.name(id); n == 1 && plainName.MatchString(name) {
+		return name
+	}
+	return fmt.Sprintf("%016x", id)
+}
+
+var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // names are those of answers, for a sentence.
 func (j *judge) names(answers []*probe.Answer) string {

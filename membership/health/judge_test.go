@@ -123,6 +123,14 @@ var cases = []struct {
 	{"one of three is silent", func(in *Input) { in.View = lost(well(3), 3) }, []finding{
 		{Warning, Unreachable, "m3", "connection refused", "member replace m3"}, {Warning, Tolerance, "", "no further voter may fail", "bring the silent"},
 	}},
+	{"a silent member whose name is no name", func(in *Input) {
+		in.View = lost(well(3), 3)
+		listed(in.View, func(m []probe.Member) []probe.Member { m[2].Name = "$(reboot)"; return m })
+	}, []finding{{Warning, Unreachable, "$(reboot)", "", "member replace 0000000000000003"}, {Warning, Tolerance, "", "", ""}}},
+	{"two silent members of one name", func(in *Input) {
+		in.View = lost(well(5), 2, 3)
+		listed(in.View, func(m []probe.Member) []probe.Member { m[1].Name, m[2].Name = "x", "x"; return m })
+	}, []finding{{Warning, Unreachable, "x", "", "member replace 0000000000000002"}, {Warning, Unreachable, "x", "", "member replace 0000000000000003"}, {Warning, Tolerance, "", "", ""}}},
 	{"one of five is silent", func(in *Input) { in.View = lost(well(5), 3) }, []finding{{Warning, Unreachable, "m3", "", ""}, {Warning, Tolerance, "", "1 of 2 failures", ""}}},
 	{"no quorum", func(in *Input) { in.View = leaderless(lost(well(3), 1, 2)) }, []finding{
 		{Critical, QuorumLost, "", "3 voters, 0 up", "bring 1 of"}, {Critical, NoLeader, "", "m3", "member list"}, {Warning, Unreachable, "m1", "", ""}, {Warning, Unreachable, "m2", "", ""},
@@ -427,4 +435,16 @@ func list(all []Finding) string {
 		fmt.Fprintf(&b, "\n  %s %s %q: %s (%s) -> %s", f.Severity, f.Kind, f.Member, f.Text, f.Evidence, f.Next)
 	}
 	return b.String()
+}
+
+// TestAheadWithoutLeader: members that know no leader may hold more than they say they have applied; so it is not certain that their histories differ.
+func TestAheadWithoutLeader(t *testing.T) {
+	for leader, want := range map[uint64]Confidence{1: Certain, 0: Likely} {
+		v := well(2)
+		a, b := &v.Answers[0], &v.Answers[1]
+		a.Revision, a.Leader, b.Leader = 910, leader, leader
+		if got, odd := ahead(a, b); !odd || got != want {
+			t.Errorf("leader %d: got %q, %t, want %q", leader, got, odd, want)
+		}
+	}
 }

@@ -84,10 +84,10 @@ func (j *judge) membership() {
 		switch d.About {
 		case "cluster":
 			f.Text = "endpoints of two clusters: " + d.Text
-			f.Next = "check --endpoints; when the member should be one of these: steward member replace, with its data directory renamed"
+			f.Next = "check --endpoints; when the member should be one of these: steward member replace NAME --force REASON, which renames its data directory"
 			j.add(Critical, ClusterDiffers, d.Member, f)
 		case "members":
-			f.Next, f.Confidence = "look again in a minute; when it stays, this member belongs to another history: steward member replace "+j.name(d.Member), Likely
+			f.Next, f.Confidence = "look again in a minute; when it stays, this member belongs to another history: steward member replace "+j.argument(d.Member)+" --force REASON", Likely
 			j.add(Warning, MembersDiffer, d.Member, f)
 		}
 	}
@@ -99,7 +99,7 @@ func (j *judge) learners() {
 		if !m.Learner || m.Name == "" && j.View.ByID(m.ID) == nil {
 			continue // never started, which is another finding
 		}
-		f := Finding{Text: "it is a learner: it does not vote", Next: "steward member promote " + j.name(m.ID) + ", when it has caught up"}
+		f := Finding{Text: "it is a learner: it does not vote", Next: "steward member promote " + j.argument(m.ID) + ", when it has caught up"}
 		severity := Info
 		a, leader := j.View.ByID(m.ID), j.leading()
 		if a != nil && leader != nil {
@@ -112,7 +112,7 @@ func (j *judge) learners() {
 		case a != nil && leader != nil && behind(leader.Index, a.Applied) > j.limit.Lag && !moved.IsZero() && j.Now.Sub(moved) >= j.limit.LearnerStall:
 			severity = Warning
 			f.Text = fmt.Sprintf("it is a learner, and has made no progress for %s", span(j.Now.Sub(moved)))
-			f.Next = "on its host: steward doctor -u etcd; or remove it: steward member remove " + j.name(m.ID)
+			f.Next = "on its host: steward doctor -u etcd; or remove it: steward member remove " + j.argument(m.ID)
 		case age >= j.limit.LearnerAge:
 			severity = Warning
 			f.Text = fmt.Sprintf("it has been a learner for at least %s: nobody promoted it", span(age))

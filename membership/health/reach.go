@@ -89,7 +89,7 @@ func (j *judge) silent(m probe.Member) {
 		why = append(why, fmt.Sprintf("%s: %v", a.Endpoint, a.Err))
 		hint = cmp.Or(fail.HintOf(a.Err), "steward config show")
 	}
-	f := Finding{Text: "it does not answer from here", Evidence: strings.Join(why, "; "), Next: "on its host: steward doctor -u etcd; when it is lost: steward member replace " + m.Name}
+	f := Finding{Text: "it does not answer from here", Evidence: strings.Join(why, "; "), Next: "on its host: steward doctor -u etcd; when it is lost: steward member replace " + j.argument(m.ID)}
 	switch {
 	case len(m.ClientURLs) == 0:
 		f.Text, f.Evidence = "it advertises no client URL, so nobody can ask it", strings.Join(m.PeerURLs, ", ")
