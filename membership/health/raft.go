@@ -59,7 +59,7 @@ func (j *judge) leader() {
 
 // insist says whether a and the leader's own member follow two leaders in one term, and said so again when they were asked a second time. Once is not
 // enough: the term that etcd tells is that of the last entry that it has applied. So a member that has just become the leader still tells the old term, in
-// which the others still follow the one that handed over to it.
+// which the others still follow the one that handed over to it. Between the two answers a look leaves it time.
 func insist(a, leader *probe.Answer) bool {
 	return a.Term == leader.Term && a.After.Term == a.Term && leader.After.Term == a.Term && a.After.Leader == a.Leader && leader.After.Leader == leader.Leader
 }

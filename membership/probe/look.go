@@ -67,6 +67,12 @@ func Look(ctx context.Context, a Access, o Options) (*View, error) {
 		l.start(ctx, e, 0)
 	}
 	l.collect(ctx)
+	if l.rivals() {
+		select {
+		case <-time.After(handover):
+		case <-ctx.Done():
+		}
+	}
 	l.again(ctx)
 	if o.Hash {
 		l.hashes(ctx)
@@ -152,6 +158,27 @@ func (l *looker) collect(ctx context.Context) {
 		}
 		return cmp.Or(cmp.Compare(a.Named, b.Named), cmp.Compare(a.Endpoint, b.Endpoint))
 	})
+}
+
+// handover is how long a new leader may take until it tells its own term: it has to make an entry durable, and have it confirmed.
+const handover = 500 * time.Millisecond
+
+// rivals says whether two members of one cluster follow two leaders in one term. For a moment after each change of leader it looks so; whoever judges the
+// second answers must be able to tell.
+func (l *looker) rivals() bool {
+	type place struct{ cluster, term uint64 }
+	leaders := map[place]uint64{}
+	for _, s := range l.all {
+		if s.Err != nil || s.Leader == 0 {
+			continue
+		}
+		p := place{s.ClusterID, s.Term}
+		if other := leaders[p]; other != 0 && other != s.Leader {
+			return true
+		}
+		leaders[p] = s.Leader
+	}
+	return false
 }
 
 // againWithin bounds the second question, which a member that answered the first has no reason to be slow with.
