@@ -54,6 +54,9 @@ func (s *Site) check(ctx context.Context, t *plan.Task) (any, error) {
 	if err := h.dataMayGo(e, b); err != nil {
 		return nil, err
 	}
+	if err := h.walMayBe(e); err != nil {
+		return nil, err
+	}
 	settings, err := settingsFor(*b.Adds, Added{}, b, e)
 	if err != nil {
 		return nil, err
@@ -83,7 +86,7 @@ func isHere(peerURL string) error {
 
 // idle: no etcd runs here.
 func (h *Host) idle(ctx context.Context, e *host.Etcd) error {
-	pid, err := h.Control.Running(ctx, &e.Workload)
+	process, err := h.Control.Process(ctx, &e.Workload)
 	if err != nil {
 		return err
 	}
@@ -113,6 +116,15 @@ func (h *Host) dataMayGo(e *host.Etcd, b Basis) error {
 		return fail.Refused(fmt.Errorf("the data directory %s is not empty", dir), "look what it is; add --set-aside to have it renamed")
 	}
 	return nil
+}
+
+// walMayBe: where the WAL has a folder of its own, etcd can make it there.
+func (h *Host) walMayBe(e *host.Etcd) error {
+	uid, gid, err := runsAs(e)
+	if err != nil {
+		return err
+	}
+	return h.Machine.CheckWAL(e, uid, gid)
 }
 
 // free: nobody listens where the member will.

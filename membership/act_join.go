@@ -84,7 +84,7 @@ func (h *Host) write(t *plan.Task, b Basis, e *host.Etcd) (string, []host.Edit, 
 		return "", nil, err
 	}
 	maps.DeleteFunc(settings, func(_, v string) bool { return v == "" })
-	made, edits, err := h.Machine.Create(place, settings, "", tag(t.Plan))
+	made, edits, err := h.Machine.Create(place, settings, h.Image, tag(t.Plan))
 	if err != nil {
 		return "", nil, err
 	}
@@ -105,12 +105,7 @@ func tag(p *plan.Plan) string { return p.ID }
 
 // place is how this machine can run an etcd, when it runs none yet.
 func (h *Host) place() (host.Place, error) {
-	places := h.Machine.Places()
-	if len(places) == 0 {
-		return host.Place{}, fail.Refused(errors.New("no etcd is set up on this machine, and none can be"),
-			"install etcd (a binary in the PATH and etcd.service, or kubeadm's manifest), and type the same command again")
-	}
-	return places[0], nil
+	return h.Machine.Place(h.Image)
 }
 
 // settingsFor are what a member's configuration must say to join. What it says otherwise stays: certificates, directories, limits.

@@ -117,20 +117,28 @@ func (h *Host) makeDir(e *host.Etcd, suffix string) error {
 		return err
 	}
 	f, err := host.Look(dirs[0])
-	if err != nil || f.Exists && f.Empty {
+	if err != nil {
 		return err
+	}
+	uid, gid, err := runsAs(e)
+	if err != nil {
+		return err
+	}
+	if f.Exists && f.Empty {
+		return h.Machine.PrepareWAL(e, uid, gid)
 	}
 	before, err := host.Look(dirs[0] + ".bak-" + suffix)
 	if err != nil {
 		return err
 	}
-	uid, gid := before.UID, before.GID
+	owner, group := before.UID, before.GID
 	if !before.Exists {
-		if uid, gid, err = runsAs(e); err != nil {
-			return err
-		}
+		owner, group = uid, gid
 	}
-	return host.Prepare(dirs[0], uid, gid)
+	if err := host.Prepare(dirs[0], owner, group); err != nil {
+		return err
+	}
+	return h.Machine.PrepareWAL(e, uid, gid)
 }
 
 // runsAs is whom a unit runs as; a static pod and a unit that does not say run as root.

@@ -39,6 +39,8 @@ type Host struct {
 	Etcd string
 	// SetAside allows to rename data that is there already and not known to be the removed member's.
 	SetAside bool
+	// Image is what a static pod runs that is made here; "" where there is a manifest already, or etcd is a unit.
+	Image string
 }
 
 // Pace is how long things are waited for. Zero values are those of the procedures; tests have less time.

@@ -46,7 +46,7 @@ func (c *call) site(cfg *config.Config) (*membership.Site, error) {
 	m := host.Detect("/")
 	return &membership.Site{
 		Access: access, Backup: c.backupNow(cfg),
-		Host: &membership.Host{Machine: m, Control: host.NewControl(m), Etcd: c.String("etcd"), SetAside: c.Bool("set-aside")},
+		Host: &membership.Host{Machine: m, Control: host.NewControl(m), Etcd: c.String("etcd"), SetAside: c.Bool("set-aside"), Image: c.String("image")},
 	}, nil
 }
 

@@ -23,7 +23,8 @@ it serves. After an error, a reboot or Ctrl-C the same command goes on.
 
    steward member join member-add-0123456789abcdef --store s3://backups/prod`,
 		Flags: append(partyFlags()[1:],
-			&cli.BoolFlag{Name: "set-aside", Usage: "rename a data directory that is not empty and not the removed member's", DisableDefaultText: true}),
+			&cli.BoolFlag{Name: "set-aside", Usage: "rename a data directory that is not empty and not the removed member's", DisableDefaultText: true},
+			&cli.StringFlag{Name: "image", Usage: "on a kubelet's machine without etcd's manifest: the image of etcd that the other members run"}),
 		Action: action(memberJoin),
 	}
 }

@@ -255,3 +255,35 @@ func TestConfigureOwner(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestUndoKeeps: what somebody has written meanwhile into a file whose change is undone is not lost.
+func TestUndoKeeps(t *testing.T) {
+	root := machine(t, "kubespray-host")
+	m := Detect(root)
+	before := snapshot(t, root)["/etc/etcd.env"]
+	edits, err := m.Configure(only(t, root), map[string]string{"name": "other"}, "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(root, "etc/etcd.env")
+	now, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now = append(now, "ETCD_QUOTA_BACKEND_BYTES=7\n"...)
+	if err := os.WriteFile(file, now, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := m.Undo(edits); err != nil {
+			t.Fatal(err)
+		}
+	}
+	after := snapshot(t, root)
+	if after["/etc/etcd.env"] != before {
+		t.Errorf("undone: %s", after["/etc/etcd.env"])
+	}
+	if got := after["/etc/etcd.env.undone-x"]; !strings.HasSuffix(got, string(now)) {
+		t.Errorf("kept: %q", got)
+	}
+}

@@ -2,8 +2,10 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
+	"strings"
 	"time"
 
 	"etcd-steward/internal/fail"
@@ -182,6 +184,33 @@ func (c *Control) Running(ctx context.Context, w *Workload) (pid int, err error)
 	return Holder(m.Path(dataDir))
 }
 
+// Process is Running in words: "process 12", or what else is known of it; "" when there is none.
+func (c *Control) Process(ctx context.Context, w *Workload) (string, error) {
+	pid, err := c.Running(ctx, w)
+	if err != nil || pid == 0 {
+		return "", err
+	}
+	if pid > 0 {
+		return fmt.Sprintf("process %d", pid), nil
+	}
+	if w.Kind == Unit {
+		if st, err := c.Services.State(ctx, w.Unit); err == nil && st.Sub == "auto-restart" {
+			return "systemd starts it again and again", nil
+		} else if err == nil && st.Running() {
+			return fmt.Sprintf("systemd says %s, %s", st.Active, st.Sub), nil
+		}
+	}
+	return "a process that is not seen from here has its database open", nil
+}
+
+// ByHand is how a person stops a workload.
+func (w *Workload) ByHand() string {
+	if w.Kind == StaticPod {
+		return "move " + w.Manifest + " out of the kubelet's folder"
+	}
+	return "systemctl stop " + w.Unit
+}
+
 // toldTo is what a workload is told, and, of an etcd, where its data lies.
 func (m *Machine) toldTo(w *Workload) (Settings, string) {
 	for i := range m.Etcds {
@@ -221,20 +250,27 @@ func (c *Control) await(ctx context.Context, w *Workload, there bool) error {
 			if ctx.Err() != nil {
 				return fmt.Errorf("wait for %s: %w", w.where(), context.Cause(ctx))
 			}
-			return c.impatient(w, there, pid, patience, err)
+			return c.impatient(ctx, w, there, patience, err)
 		case <-tick.C:
 		}
 	}
 }
 
-func (c *Control) impatient(w *Workload, there bool, pid int, patience time.Duration, err error) error {
+func (c *Control) impatient(ctx context.Context, w *Workload, there bool, patience time.Duration, err error) error {
+	what, perr := c.Process(ctx, w)
+	err = errors.Join(err, perr)
 	switch {
 	case err != nil:
 		return err
 	case there:
 		return fail.Hint(fmt.Errorf("%s did not start within %v", w.where(), patience), "systemctl status kubelet; crictl ps -a --name "+w.Program)
-	case pid > 0:
-		return fail.Hint(fmt.Errorf("%s is still running after %v: process %d", w.where(), patience, pid), fmt.Sprintf("ps -fp %d says what it is", pid))
 	}
-	return fail.Hint(fmt.Errorf("%s is still running after %v", w.where(), patience), "systemctl status kubelet: it must be running to stop a static pod")
+	hint := "systemctl status " + w.Unit
+	if w.Kind == StaticPod {
+		hint = "systemctl status kubelet: it must be running to stop a static pod"
+	}
+	if pid, ok := strings.CutPrefix(what, "process "); ok {
+		hint = "ps -fp " + pid + " says what it is; " + hint
+	}
+	return fail.Hint(fmt.Errorf("%s is still running after %v: %s", w.where(), patience, what), hint)
 }

@@ -172,6 +172,27 @@ func setAsideInside(dir, part, inside string) error {
 	return settleNames(inside)
 }
 
+// makeDirs is os.MkdirAll, durably: what is put into a folder is lost with the folder's own name.
+func makeDirs(dir string, mode fs.FileMode) error {
+	var missing []string
+	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
+		if _, err := os.Stat(at); err == nil || at == filepath.Dir(at) {
+			missing = append(missing, at) // also what was made before a crash
+			break
+		}
+		missing = append(missing, at)
+	}
+	if err := os.MkdirAll(dir, mode); err != nil {
+		return err
+	}
+	for _, made := range missing {
+		if err := settleNames(made); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // settleNames makes a rename durable.
 func settleNames(path string) error {
 	if err := atomicfile.SyncDir(filepath.Dir(path)); err != nil {
@@ -190,7 +211,7 @@ func BringBack(dir, suffix string) error {
 	if exists(aside) {
 		// rename(2) takes the place of an empty folder, and of no other.
 		if err := unix.Rename(aside, dir); err != nil {
-			return fmt.Errorf("bring back: %w", err)
+			return fmt.Errorf("bring %s back to %s: %w", aside, dir, err)
 		}
 		return settleNames(dir)
 	}
@@ -236,7 +257,8 @@ func AsidePath(dir, suffix string) (string, error) {
 	return dir + asideMark + suffix, nil
 }
 
-// Prepare makes an empty folder with mode 0700 for its owner. One that exists must be empty.
+// Prepare makes an empty folder with mode 0700 for its owner. One that exists must be empty. The folder above may be somebody else's, who could put a link in
+// the new one's place: no link is followed once it was made.
 func Prepare(dir string, uid, gid int) error {
 	dir, err := resolve(dir)
 	if err != nil {
@@ -249,13 +271,17 @@ func Prepare(dir string, uid, gid int) error {
 	if f.Exists && !f.Empty {
 		return fmt.Errorf("prepare %s: it is not empty", dir)
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+	if err := makeDirs(filepath.Dir(dir), 0o755); err != nil {
 		return fmt.Errorf("prepare: %w", err)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("prepare: %w", err)
 	}
-	if err := errors.Join(os.Chown(dir, uid, gid), os.Chmod(dir, 0o700)); err != nil { //nolint:gosec // a folder, not a file
+	made, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return fmt.Errorf("prepare: %w", err)
+	}
+	if err := errors.Join(made.Chown(uid, gid), made.Chmod(0o700), made.Close()); err != nil {
 		return fmt.Errorf("prepare: %w", err)
 	}
 	return settleNames(dir)

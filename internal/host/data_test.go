@@ -293,3 +293,36 @@ func TestKillConfigure(t *testing.T) {
 		})
 	}
 }
+
+// TestPodProcessEvents: the process of etcd-events is not that of etcd, whose name its own begins with.
+func TestPodProcessEvents(t *testing.T) {
+	root := t.TempDir()
+	manifest := func(name string) string {
+		return "metadata: {name: " + name + ", namespace: kube-system}\nspec: {containers: [{command: [etcd, --name=m1, --data-dir=/var/lib/" + name + "]}]}\n"
+	}
+	put(t, root, "etc/kubernetes/manifests/etcd.yaml", manifest("etcd"))
+	put(t, root, "etc/kubernetes/manifests/etcd-events.yaml", manifest("etcd-events"))
+	put(t, root, "var/log/pods/kube-system_etcd-m1_00000000000000000000000000000001/.keep", "")
+	put(t, root, "var/log/pods/kube-system_etcd-events-m1_00000000000000000000000000000002/.keep", "")
+	proc := filepath.Join(root, "proc")
+	run := func(pid, uid, name string) {
+		put(t, proc, pid+"/cmdline", "etcd\x00--name=m1\x00--data-dir=/var/lib/"+name+"\x00")
+		put(t, proc, pid+"/cgroup", "0::/kubepods.slice/kubepods-burstable-pod"+uid+".slice/cri-x.scope\n")
+	}
+	m := Detect(root)
+	for _, c := range []struct{ etcd, events int }{{0, 10}, {11, 10}} {
+		run("10", "00000000000000000000000000000002", "etcd-events")
+		if c.etcd > 0 {
+			run("11", "00000000000000000000000000000001", "etcd")
+		}
+		for name, want := range map[string]int{"etcd": c.etcd, "etcd-events": c.events} {
+			e, err := m.Etcd(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if pid := m.findPod(proc, &e.Workload, e.Settings); pid != want {
+				t.Errorf("%s: got process %d, want %d", name, pid, want)
+			}
+		}
+	}
+}

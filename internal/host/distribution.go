@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"fmt"
 	"path"
 	"slices"
@@ -149,8 +150,10 @@ func (f *finder) owner() {
 		f.m.Owner = &Distribution{Name: "Talos", Evidence: "/etc/os-release", native: marks[2].native}
 		return
 	}
-	for _, name := range f.List(f.m.Manifests) {
-		if strings.HasPrefix(name, "etcd-manager") {
+	names := f.List(f.m.Manifests)
+	for _, name := range names[:min(len(names), maxManifests)] {
+		// Its file is called etcd-main.manifest; what it runs is etcd-manager, in every release.
+		if text, err := f.Read(path.Join(f.m.Manifests, name)); strings.HasPrefix(name, "etcd-manager") || err == nil && bytes.Contains(text, []byte("etcd-manager")) {
 			f.m.Owner = &Distribution{Name: "kOps (etcd-manager)", Evidence: path.Join(f.m.Manifests, name), native: map[Operation]string{
 				Add:      "kops edit instancegroup, then kops update cluster --yes",
 				Remove:   "kops edit cluster (etcdClusters), then kops update cluster --yes",

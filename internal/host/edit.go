@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"etcd-steward/internal/atomicfile"
+	"etcd-steward/internal/fail"
 	"etcd-steward/internal/host/tree"
 )
 
@@ -75,6 +76,10 @@ func (m *Machine) replace(file string, text []byte, mode fs.FileMode, tag string
 	if err != nil {
 		return err
 	}
+	if st, err := os.Stat(real); err == nil && !st.Mode().IsRegular() {
+		// A mask is a link to /dev/null, which must never be replaced by a file.
+		return fail.Refused(fmt.Errorf("change %s: %s is not a regular file", file, real), "ls -l "+file+" shows what it is; unmask the unit, or take the link away")
+	}
 	old, err := os.ReadFile(real)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("change %s: %w", file, err)
@@ -89,7 +94,7 @@ func (m *Machine) replace(file string, text []byte, mode fs.FileMode, tag string
 		}
 	}
 	if isNew {
-		if err := os.MkdirAll(filepath.Dir(real), 0o755); err != nil {
+		if err := makeDirs(filepath.Dir(real), 0o755); err != nil {
 			return fmt.Errorf("change %s: %w", file, err)
 		}
 	}
@@ -102,7 +107,7 @@ func (m *Machine) replace(file string, text []byte, mode fs.FileMode, tag string
 // keep copies a file to where the tag keeps it, or marks it as one that did not exist.
 func (m *Machine) keep(file, real string, old []byte, isNew bool, tag string) error {
 	kept := m.Path(m.keptPath(file, tag))
-	if err := os.MkdirAll(filepath.Dir(kept), 0o755); err != nil {
+	if err := makeDirs(filepath.Dir(kept), 0o755); err != nil {
 		return err
 	}
 	if isNew {
@@ -145,7 +150,7 @@ func writeLike(path, model string, text []byte, mode fs.FileMode) (err error) {
 }
 
 // Undo brings files back to what they were before the edits, the last first. It can be repeated. A file that did not exist before is renamed to its name and
-// ".undone-" and the tag, where nobody reads it.
+// ".undone-" and the tag, where nobody reads it; what is in any other one by now, also by somebody else's hand, is kept under such a name.
 func (m *Machine) Undo(edits []Edit) error {
 	for i := len(edits) - 1; i >= 0; i-- {
 		if err := m.undo(edits[i]); err != nil {
@@ -161,8 +166,8 @@ func (m *Machine) undo(e Edit) error {
 		return err
 	}
 	kept := m.keptPath(e.Path, e.Tag)
+	undone := m.Path(strings.TrimSuffix(kept, ".steward-"+e.Tag) + ".undone-" + e.Tag)
 	if e.New {
-		undone := m.Path(strings.Replace(kept, ".steward-"+e.Tag, ".undone-"+e.Tag, 1))
 		if err := os.Rename(real, undone); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -180,6 +185,17 @@ func (m *Machine) undo(e Edit) error {
 	}
 	text, err := os.ReadFile(m.Path(e.Kept))
 	if err != nil {
+		return err
+	}
+	now, err := os.ReadFile(real)
+	switch {
+	case err == nil && bytes.Equal(now, text):
+		return atomicfile.SyncDir(filepath.Dir(real)) // also what was renamed before a crash
+	case err == nil:
+		if err := writeLike(undone, real, now, 0o600); err != nil {
+			return err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
 	return writeLike(real, m.Path(e.Kept), text, 0o600)

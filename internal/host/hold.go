@@ -45,15 +45,15 @@ func (m *Machine) holdPath(unitName string) string {
 func (m *Machine) holdUnit(unitName string) error {
 	file := m.holdPath(unitName)
 	if text, err := os.ReadFile(file); err == nil && bytes.Equal(text, []byte(holdText)) {
-		return settleNames(file)
+		return errors.Join(settleNames(file), settleNames(filepath.Dir(file))) // it may have been written right before a crash
 	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+	if err := makeDirs(filepath.Dir(file), 0o755); err != nil {
 		return fmt.Errorf("hold %s: %w", unitName, err)
 	}
 	if err := atomicfile.Write(file, []byte(holdText), 0o644); err != nil {
 		return fmt.Errorf("hold %s: %w", unitName, err)
 	}
-	return settleNames(filepath.Dir(file))
+	return nil
 }
 
 // releaseUnit takes the drop-in away: only steward writes it, and it says nothing but that.

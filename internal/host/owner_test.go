@@ -23,6 +23,7 @@ func TestOwner(t *testing.T) {
 		"RKE2 with its static pod": {map[string]string{"var/lib/rancher/rke2/server/tls/etcd/client.crt": "", "var/lib/rancher/rke2/agent/pod-manifests/etcd.yaml": "metadata: {name: etcd}\nspec: {containers: [{command: [etcd]}]}\n"}, "rke2"},
 		"OpenShift":                {map[string]string{"etc/kubernetes/static-pod-resources/etcd-certs/x": ""}, "OpenShift"},
 		"kOps":                     {map[string]string{"etc/kubernetes/manifests/etcd-manager-main.yaml": "{}"}, "kOps (etcd-manager)"},
+		"kOps as it is installed":  {map[string]string{"etc/kubernetes/manifests/etcd-main.manifest": "metadata: {name: etcd-manager-main}\nspec: {containers: [{image: registry.k8s.io/etcdadm/etcd-manager-slim:v3.0.20250704, command: [/bin/sh, -c, exec /etcd-manager]}]}\n"}, "kOps (etcd-manager)"},
 		"Talos":                    {map[string]string{"etc/os-release": "ID=talos\n"}, "Talos"},
 		"not Talos":                {map[string]string{"etc/os-release": "ID=debian\nVARIANT_ID=talos\n"}, ""},
 	} {

@@ -21,7 +21,7 @@ func (m *Machine) park(manifest string) error {
 		}
 		return fmt.Errorf("hold: %s is neither there nor held", manifest)
 	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+	if err := makeDirs(filepath.Dir(to), 0o700); err != nil {
 		return fmt.Errorf("hold: %w", err)
 	}
 	if exists(to) {
@@ -44,7 +44,7 @@ func (m *Machine) unpark(manifest string) error {
 	case !exists(from):
 		return fmt.Errorf("release: %s is neither there nor held", manifest)
 	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+	if err := makeDirs(filepath.Dir(to), 0o700); err != nil {
 		return fmt.Errorf("release: %w", err)
 	}
 	if err := os.Rename(from, to); err != nil {

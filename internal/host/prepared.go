@@ -6,10 +6,12 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"etcd-steward/internal/fail"
 	"etcd-steward/internal/host/tree"
+	"etcd-steward/internal/host/unit"
 )
 
 // Place is a way in which this machine could run an etcd that it does not run yet.
@@ -39,12 +41,64 @@ func (m *Machine) Places() []Place {
 	if st, err := m.tree().Stat(m.Manifests); err == nil && st.IsDir() {
 		all = append(all, Place{Kind: StaticPod, Name: "etcd", File: path.Join(m.Manifests, "etcd.yaml"), Why: "the kubelet runs what is in " + m.Manifests})
 	}
+	if m.unitTaken() != nil {
+		return all
+	}
 	for _, b := range binaries {
 		if m.tree().Exists(b) {
-			return append(all, Place{Kind: Unit, Name: "etcd", File: "/etc/etcd.env", Unit: "etcd.service", Binary: b, Why: b + " is installed"})
+			return append(all, Place{Kind: Unit, Name: "etcd", File: "/etc/etcd.env", Unit: newUnit, Binary: b, Why: b + " is installed"})
 		}
 	}
 	return all
+}
+
+// newUnit is the unit that Create makes.
+const newUnit = "etcd.service"
+
+// unitTaken is why the unit's name is not free: there is one that is not understood, or a mask.
+func (m *Machine) unitTaken() error {
+	s, err := unit.Load(m.tree(), newUnit)
+	switch {
+	case s.Path != "":
+		return fail.Refused(fmt.Errorf("%s is there already, and runs no etcd that is understood", s.Path), "look at it (systemctl cat "+newUnit+"), and repair it or take it away")
+	case s.Masked:
+		return fail.Refused(errors.New(newUnit+" is masked"), "systemctl unmask "+newUnit)
+	case !tree.Missing(err):
+		return fmt.Errorf("read %s: %w", newUnit, err)
+	}
+	return nil
+}
+
+// Place is the one place where an etcd can be made. An image means a static pod. Where two are possible, the certificates that lie ready decide; where those do
+// not tell either, it is refused, and so it is where there is none, or nothing says what a static pod is to run.
+func (m *Machine) Place(image string) (Place, error) {
+	var chosen []Place
+	places := m.Places()
+	for _, p := range places {
+		if k := m.knownPKI(p)[0]; image != "" && p.Kind == StaticPod || image == "" && m.tree().Exists(k.ca) && m.tree().Exists(k.cert) {
+			chosen = append(chosen, p)
+		}
+	}
+	if len(places) == 1 && image == "" {
+		chosen = places
+	}
+	const pod = "give the image of etcd that the other members run, as in --image registry.k8s.io/etcd:3.6.5-0"
+	switch {
+	case len(places) == 0 || len(chosen) == 0 && image != "":
+		err, hint := errors.New("no etcd is set up on this machine, and none can be"), "install etcd with its unit, or put kubeadm's manifest in place, and type the same command again"
+		if taken := m.unitTaken(); taken != nil {
+			err, hint = fmt.Errorf("%w: %w", err, taken), fail.HintOf(taken)
+		} else if len(m.Problems) > 0 {
+			err = fmt.Errorf("%w; not understood: %s", err, m.Problems[0])
+		}
+		return Place{}, fail.Refused(err, hint)
+	case len(chosen) != 1:
+		return Place{}, fail.Refused(fmt.Errorf("this machine could run etcd in %d ways: %s; %s", len(places), places[0].Why, places[1].Why),
+			"for a static pod "+pod+"; for a unit install etcd.service, and type the same command again")
+	case chosen[0].Kind == StaticPod && image == "":
+		return Place{}, fail.Refused(fmt.Errorf("etcd would be a static pod here (%s), and nothing says which image it runs", chosen[0].Why), pod)
+	}
+	return chosen[0], nil
 }
 
 // Create writes what runs an etcd at a place; nothing starts it yet: a static pod is held, a unit neither enabled nor started. Image is what a static pod runs.
@@ -76,6 +130,11 @@ func (m *Machine) Create(p Place, settings map[string]string, image, tag string)
 		}
 		err = m.replace(file, newManifest(p.Name, image, all), 0o600, tag)
 	} else {
+		if _, mine := m.edited(path.Join("/etc/systemd/system", p.Unit), tag); !mine {
+			if err := m.unitTaken(); err != nil {
+				return nil, nil, err
+			}
+		}
 		files = []string{p.File, path.Join("/etc/systemd/system", p.Unit)}
 		err = m.createUnit(p, all, files, tag)
 	}
@@ -110,8 +169,8 @@ func (m *Machine) createUnit(p Place, settings map[string]string, files []string
 		return err
 	}
 	user := ""
-	if passwd, err := m.tree().Read("/etc/passwd"); err == nil && strings.Contains("\n"+string(passwd), "\netcd:") {
-		user = "User=etcd\n"
+	if uid, gid, ok := m.account("etcd"); ok && m.mayRead(uid, gid, settings["key-file"], settings["peer-key-file"]) {
+		user = "User=etcd\n" // else root, as with kubeadm's keys, which are for root alone
 	}
 	unitText := `# Written by steward.
 [Unit]
@@ -132,6 +191,32 @@ LimitNOFILE=40000
 WantedBy=multi-user.target
 `
 	return m.replace(files[1], []byte(unitText), 0o644, tag)
+}
+
+// account is a user of the machine, and its group.
+func (m *Machine) account(name string) (uid, gid int, ok bool) {
+	passwd, err := m.tree().Read("/etc/passwd")
+	if err != nil {
+		return 0, 0, false
+	}
+	for line := range strings.Lines(string(passwd)) {
+		if f := strings.Split(line, ":"); len(f) > 3 && f[0] == name {
+			uid, errU := strconv.Atoi(f[2])
+			gid, errG := strconv.Atoi(f[3])
+			return uid, gid, errU == nil && errG == nil
+		}
+	}
+	return 0, 0, false
+}
+
+// mayRead says whether a user may read files, as far as their modes say. What does not exist yet he may.
+func (m *Machine) mayRead(uid, gid int, files ...string) bool {
+	for _, file := range files {
+		if st, err := m.tree().Stat(file); file != "" && err == nil && !may(st, uid, gid, 0o4) {
+			return false
+		}
+	}
+	return true
 }
 
 // pki is where an installer puts the certificates of a member.
@@ -186,7 +271,7 @@ func newManifest(name, image string, s map[string]string) []byte {
 	b.WriteString("    image: " + scalar(image) + "\n    imagePullPolicy: IfNotPresent\n    name: " + name + "\n    resources:\n      requests:\n        cpu: 100m\n        memory: 100Mi\n")
 	dirs := map[string]string{"etcd-data": s["data-dir"]}
 	if s["wal-dir"] != "" {
-		dirs["etcd-wal"] = s["wal-dir"]
+		dirs["etcd-wal"] = path.Dir(s["wal-dir"]) // etcd makes it anew, which it cannot with a mount point
 	}
 	for i, file := range []string{"cert-file", "peer-cert-file"} {
 		if dir := path.Dir(s[file]); s[file] != "" && dirs["etcd-certs-0"] != dir {

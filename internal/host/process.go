@@ -54,11 +54,35 @@ func (m *Machine) belongs(proc string, p process, w *Workload, told Settings) bo
 	logs := m.tree().List("/var/log/pods")
 	if uid := podUID.FindSubmatch(group); uid != nil && len(logs) > 0 {
 		id := strings.ReplaceAll(string(uid[1]), "_", "-")
-		return slices.ContainsFunc(logs, func(name string) bool {
-			return strings.HasPrefix(name, w.at.namespace+"_"+w.Name+"-") && (strings.HasSuffix(name, "_"+id) || strings.HasSuffix(name, "_"+strings.ReplaceAll(id, "-", "")))
+		i := slices.IndexFunc(logs, func(name string) bool {
+			return strings.HasSuffix(name, "_"+id) || strings.HasSuffix(name, "_"+strings.ReplaceAll(id, "-", ""))
 		})
+		if i < 0 || !w.logsTo(logs[i]) {
+			return false
+		}
+		// The folder is named after pod and node: etcd-events-a is etcd-events on a, or etcd on events-a.
+		if !slices.ContainsFunc(m.pods(), func(other *Workload) bool { return other.Name != w.Name && other.logsTo(logs[i]) }) {
+			return true
+		}
 	}
 	return p.told(told, w.Program == "etcd")
+}
+
+// logsTo says whether a folder of /var/log/pods can be a static pod's.
+func (w *Workload) logsTo(folder string) bool {
+	return w.Kind == StaticPod && strings.HasPrefix(folder, w.at.namespace+"_"+w.Name+"-")
+}
+
+// pods are all static pods of the machine that are understood.
+func (m *Machine) pods() []*Workload {
+	var all []*Workload
+	for i := range m.Etcds {
+		all = append(all, &m.Etcds[i].Workload)
+	}
+	for i := range m.Parts {
+		all = append(all, &m.Parts[i].Workload)
+	}
+	return all
 }
 
 // told says whether a process was told what a workload is: an etcd by its data directory and its name or peer address, others by most of their flags: some may
