@@ -35,7 +35,7 @@ func (s *Site) check(ctx context.Context, t *plan.Task) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := isHere(b.Adds.PeerURL); err != nil {
+	if err := IsHere(b.Adds.PeerURL); err != nil {
 		return nil, err
 	}
 	e, err := h.etcd()
@@ -72,8 +72,8 @@ func (s *Site) check(ctx context.Context, t *plan.Task) (any, error) {
 	return nil, h.disk(ctx, t, e, b)
 }
 
-// isHere: the peer URL leads to this machine.
-func isHere(peerURL string) error {
+// IsHere says why not: the peer URL leads to this machine.
+func IsHere(peerURL string) error {
 	ok, err := local(peerURL)
 	if err != nil {
 		return fail.Refused(fmt.Errorf("the peer URL %s: %w", peerURL, err), "let the name resolve on this machine too, or make a plan with an address")
@@ -90,8 +90,8 @@ func (h *Host) idle(ctx context.Context, e *host.Etcd) error {
 	if err != nil {
 		return err
 	}
-	if pid != 0 {
-		return fail.Refused(fmt.Errorf("%s runs here already (process %d)", e.Name, pid), "if it is not needed, stop it (systemctl stop "+e.Name+") and type the same command again")
+	if process != "" {
+		return fail.Refused(fmt.Errorf("%s runs here already (%s)", e.Name, process), "if it is not needed, stop it ("+e.ByHand()+") and type the same command again")
 	}
 	return nil
 }

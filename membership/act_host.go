@@ -20,7 +20,7 @@ func (s *Site) readdress(ctx context.Context, t *plan.Task) (any, error) {
 	settings := map[string]string{"initial-advertise-peer-urls": joined(b.Updates.PeerURLs)}
 	var at []string
 	for _, u := range b.Updates.PeerURLs {
-		if err := isHere(u); err != nil {
+		if err := IsHere(u); err != nil {
 			return nil, err
 		}
 		if listens(e.URLs("listen-peer-urls"), u) {
@@ -111,12 +111,15 @@ func (s *Site) repoint(ctx context.Context, t *plan.Task) (any, error) {
 	var all []host.Edit
 	for _, p := range s.Host.Machine.Part("kube-apiserver") {
 		urls, changed := repointed(p.EtcdServers(), old, s.Host.Is(old) && b.Adds == nil, instead)
-		if !changed {
+		if !changed && (!t.Again || len(urls) == 0) { // an earlier run may have changed it, and not said so
 			continue
 		}
 		edits, err := s.Host.Machine.SetEtcdServers(p, urls, tag(t.Plan))
 		if err != nil {
 			return nil, err
+		}
+		if len(edits) == 0 {
+			continue
 		}
 		t.Say("%s asks %s now (%s)", p.Name, joined(urls), editList(edits))
 		all = append(all, edits...)
@@ -184,9 +187,18 @@ func repointed(urls []string, old Spec, own bool, instead []string) (out []strin
 }
 
 func (s *Site) repointBack(ctx context.Context, t *plan.Task) error {
+	if s.Host == nil {
+		return nil
+	}
 	var out Configured
-	if done, err := t.Result(doRepoint, &out); err != nil || !done || s.Host == nil {
+	if done, err := t.Result(doRepoint, &out); err != nil {
 		return err
+	} else if !done { // it stopped in the middle: with the same tag it says what it has changed
+		again, err := s.repoint(ctx, t)
+		if err != nil {
+			return err
+		}
+		out, _ = again.(Configured)
 	}
 	if err := s.Host.Machine.Undo(out.Edits); err != nil {
 		return err

@@ -308,3 +308,41 @@ func TestNoRights(t *testing.T) {
 	}
 	r.want(r.ClientAs(t, "root", "pw"), "m0")
 }
+
+// TestVoterLostMidway: a voter that is cut off after the learner has caught up holds the promotion up, and nothing else; when it is back, the plan goes on.
+func TestVoterLostMidway(t *testing.T) {
+	slow(t)
+	t.Parallel()
+	r := newRig(t, lab.EtcdOptions{Members: 3})
+	cli := r.ClientOf(t, r.Leader(t))
+	w := r.write()
+	follower := (r.Leader(t) + 1) % 3
+	n := r.newcomer("m3", "")
+	p, op := r.open(r.origin("").Add(Newcomer{Name: "m3", PeerURL: n.peerURL}))
+	catchUp := op.Actions[doCatchUp]
+	held := make(chan struct{})
+	op.Actions[doCatchUp] = plan.Action{Do: func(ctx context.Context, task *plan.Task) (any, error) {
+		out, err := catchUp.Do(ctx, task)
+		resume := r.Pause(t, follower)
+		time.AfterFunc(6*time.Second, func() {
+			r.want(cli, "m0", "m1", "m2", "m3*") // all the while it is a learner
+			resume()
+			close(held)
+		})
+		return out, err
+	}}
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		if err := r.runner("host-m3", n.actions()).Run(t.Context(), p, "m3"); err != nil {
+			t.Errorf("the new machine: %v", err)
+		}
+	})
+	err := op.Run(t.Context(), p, Operator)
+	wait.Wait()
+	<-held
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.want(cli, "m0", "m1", "m2", "m3")
+	w.Finish(t, cli).Check(t, stallMax)
+}

@@ -71,7 +71,7 @@ type change struct {
 const hashTimeout = 30 * time.Second
 
 // change looks at the cluster. Without a store nothing is asked: plans and the backup before a change live there.
-func (c *call) change() (*change, error) {
+func (c *call) change(op host.Operation) (*change, error) {
 	cfg, err := c.config()
 	if err != nil {
 		return nil, err
@@ -85,6 +85,9 @@ func (c *call) change() (*change, error) {
 	}
 	site, err := c.site(cfg)
 	if err != nil {
+		return nil, err
+	}
+	if err := site.Host.Machine.Refuse(op); err != nil {
 		return nil, err
 	}
 	v, err := probe.Look(c.ctx, site.Access, probe.Options{Hash: true, HashTimeout: hashTimeout})

@@ -9,7 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"etcd-steward/internal/fail"
+	"etcd-steward/internal/host"
 	"etcd-steward/internal/plan"
 	"etcd-steward/membership"
 )
@@ -41,7 +41,7 @@ func memberAdd(c *call) error {
 	if err != nil {
 		return err
 	}
-	m, err := c.change()
+	m, err := c.change(host.Add)
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func memberReplace(c *call) error {
 	if err != nil {
 		return err
 	}
-	m, err := c.change()
+	m, err := c.change(host.Replace)
 	if err != nil {
 		return err
 	}
@@ -136,24 +136,28 @@ func (m *change) withdraw(p *plan.Plan, r *plan.Runner, cause error) error {
 	goOn := fmt.Sprintf("go on with: steward plan run %s --party %s; or go back with: steward plan rollback %s --party %s", p.ID, membership.Operator, p.ID, membership.Operator)
 	_, st, err := plan.Load(ctx, m.room.board, p.ID)
 	if err != nil {
-		return fail.Hint(errors.Join(cause, err), goOn)
+		m.note("the plan cannot be read (%v); %s", err, goOn)
+		return cause
 	}
 	if s := st.Steps[membership.StepStarted]; s != nil && s.Mark == plan.DoneOK {
-		return fail.Hint(cause, "the new member has started and stays; "+goOn)
+		m.note("the new member has started and stays; %s", goOn)
+		return cause
 	}
 	m.note("broken off before the new member started: taking back what was done")
 	half, stop := context.WithTimeout(ctx, withdrawTimeout/2)
 	_, err = r.Rollback(half, p, membership.Operator)
 	stop()
 	if err == nil {
-		m.note("plan %s is rolled back here", p.ID)
-		return fail.Hint(cause, "nothing is left of it in the cluster: steward member list")
+		m.note("nothing is left of it in the cluster")
+		return cause
 	}
 	// The new machine has its own part to undo, and may not be there. The learner must not stay for that.
 	if e := m.site.Evict(ctx, p, m.note); e != nil {
-		return fail.Hint(errors.Join(cause, err, e), "steward plan rollback "+p.ID+" --party "+membership.Operator)
+		m.note("the learner may still be there (%v); try again: steward plan rollback %s --party %s", e, p.ID, membership.Operator)
+		return errors.Join(cause, e)
 	}
-	return fail.Hint(cause, fmt.Sprintf("the learner was removed again; on the new machine and here: steward plan rollback %s", p.ID))
+	m.note("the learner was removed again; what is left to undo on the new machine and here: steward plan rollback %s", p.ID)
+	return cause
 }
 
 // showPlan is the answer of --dry-run.

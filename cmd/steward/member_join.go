@@ -48,6 +48,9 @@ func memberJoin(c *call) error {
 	if b.Adds == nil {
 		return fail.New(fail.Usage, fmt.Errorf("plan %s names no new member", p.ID), "make a new one")
 	}
+	if err := membership.IsHere(b.Adds.PeerURL); err != nil { // before this machine takes a part that is another one's
+		return err
+	}
 	err = c.execute(room, p, st, b.Adds.Name)
 	if err == nil {
 		c.note("the other side waits until it has caught up, and promotes it: steward plan status %s", p.ID)

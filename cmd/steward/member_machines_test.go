@@ -12,6 +12,7 @@ import (
 
 	"filippo.io/age"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sys/unix"
 
 	"etcd-steward/integration/lab"
 	"etcd-steward/integration/machines"
@@ -155,8 +156,13 @@ func TestMachinesGrowAndShrink(t *testing.T) {
 	m1 := f.n.Machines[0]
 	cli := f.c.Client(t, f.c.Members[0].Endpoint)
 	w := machines.Write(t, f.c.ClientConfig(t), machines.WriterOptions{})
+	late := f.brokenOff(m1, f.prepare("m2"))
+	f.want(cli, "etcd1")
 	for i, name := range []string{"m2", "m3"} {
-		mem := f.prepare(name)
+		mem := late
+		if i > 0 {
+			mem = f.prepare(name)
+		}
 		f.bring(m1, mem, "member", "add", mem.MemberName, mem.PeerURL)
 		f.want(cli, []string{"etcd1", "etcd2", "etcd3"}[:i+2]...)
 		w.SetEndpoints(f.c.Endpoints()...)
@@ -168,6 +174,41 @@ func TestMachinesGrowAndShrink(t *testing.T) {
 	w.SetEndpoints(f.c.Endpoints()[:1]...)
 	f.want(cli, "etcd1")
 	w.Finish(t, cli).Check(t, stallMax)
+}
+
+// brokenOff begins an addition whose new machine cannot start etcd and loses its power, and breaks it off with Ctrl-C: no learner is left. Then the machine comes back, and
+// is as it was.
+func (f *fleet) brokenOff(by *machines.Machine, mem *machines.Member) *machines.Member {
+	f.t.Helper()
+	before := mem.ReadFile(f.t, mem.Files.Config)
+	mem.Script(f.t, "mv /usr/local/bin/etcd /usr/local/bin/etcd.good; cp -L /bin/false /usr/local/bin/etcd")
+	op, id := f.begin(by, "member", "add", mem.MemberName, mem.PeerURL)
+	join := mem.Exec(f.t, stewardArgs("member", "join", id, "--yes")...)
+	lab.Eventually(f.t, time.Minute, "the new machine waits for its etcd", func() error {
+		if text := join.Tail(64 << 10); !strings.Contains(text, "wait-started: wait until") {
+			return errors.New(text)
+		}
+		return nil
+	})
+	mem.PowerCut(f.t)
+	if err := op.Signal(unix.SIGINT); err != nil {
+		f.t.Fatal(err)
+	}
+	lab.Eventually(f.t, time.Minute, "the learner is removed again", func() error { // the signal ends nsenter at once, and steward later
+		if text := op.Tail(64 << 10); !strings.Contains(text, "steward: interrupted") || !strings.Contains(text, "the learner was removed again; ") {
+			return errors.New(text)
+		}
+		return nil
+	})
+	mem.Boot(f.t)
+	back := mem.Exec(f.t, stewardArgs("plan", "rollback", id, "--party", mem.MemberName, "--yes")...) // its first step was before the operator's: each waits for the other
+	f.run(0, by, "plan", "rollback", id, "--party", "operator", "--yes")
+	f.end(back)
+	if after := mem.ReadFile(f.t, mem.Files.Config); after != before {
+		f.t.Errorf("the configuration is\n%s\nand was\n%s", after, before)
+	}
+	mem.Script(f.t, "mv /usr/local/bin/etcd.good /usr/local/bin/etcd")
+	return mem
 }
 
 // wipe makes a machine lose its disk, and its etcd start again and again with the old identity and no data.

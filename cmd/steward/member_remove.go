@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"etcd-steward/internal/fail"
+	"etcd-steward/internal/host"
 	"etcd-steward/membership"
 )
 
@@ -34,7 +35,7 @@ func memberRemove(c *call) error {
 	if err != nil {
 		return err
 	}
-	m, err := c.change()
+	m, err := c.change(host.Remove)
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func memberPromoteCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			m, err := c.change()
+			m, err := c.change(host.Other)
 			if err != nil {
 				return err
 			}
@@ -101,7 +102,7 @@ func memberUpdate(c *call) error {
 	if err != nil {
 		return err
 	}
-	m, err := c.change()
+	m, err := c.change(host.Other)
 	if err != nil {
 		return err
 	}
