@@ -113,3 +113,24 @@ func TestReloadInTheMiddle(t *testing.T) {
 		t.Errorf("%d backups of one tick", n)
 	}
 }
+
+// TestReloadHandsOver: the recorder of the new config waits for that of the old one. Nothing is wrong in between, so nothing is logged as wrong.
+func TestReloadHandsOver(t *testing.T) {
+	r := newRig(t, lab.S3Options{})
+	d := r.start(settings{name: "a", schedule: "0 0 1 1 *", changes: "flush: 1h"})
+	d.awaitMetric(30*time.Second, "steward_changes_state", is(1), "state=recording")
+	first := r.put(20)
+	last := first
+	for range 3 {
+		d.awaitMetric(30*time.Second, "steward_changes_received_revision", func(v float64) bool { return v >= float64(last) })
+		d.reload(1)
+		d.awaitMetric(30*time.Second, "steward_changes_state", is(1), "state=recording")
+		last = r.put(20)
+	}
+	d.awaitMetric(30*time.Second, "steward_changes_received_revision", func(v float64) bool { return v >= float64(last) })
+	d.term(20 * time.Second)
+	r.mustHold("", first, last)
+	if log := d.log(); strings.Contains(log, "not recorded") || strings.Contains(log, "could not find out what the store can do") {
+		t.Errorf("a reload was logged as a failure:\n%s", log)
+	}
+}

@@ -352,3 +352,32 @@ func TestRecords(t *testing.T) {
 		}
 	}
 }
+
+// TestPathStyleShown: what is shown is what the store is asked with: buckets behind the endpoint when there is one and nobody says otherwise.
+func TestPathStyleShown(t *testing.T) {
+	for text, want := range map[string]string{
+		small: "false (default)",
+		small + "s3: {endpoint: https://s3.example.org}\n":                    "true (default)",
+		small + "s3: {endpoint: https://s3.example.org, path_style: false}\n": "false (steward.yaml:3)",
+		small + "s3: {path_style: true}\n":                                    "true (steward.yaml:3)",
+	} {
+		c, err := resolve(t, text, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := settings(c)["s3.path_style"]; got != want {
+			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
+		st, err := c.StoreConfig()
+		if err != nil {
+			t.Fatal(err)
+		}
+		used := st.S3.Endpoint != "" // as backup/store says of nil
+		if st.S3.PathStyle != nil {
+			used = *st.S3.PathStyle
+		}
+		if used != c.S3.PathStyle {
+			t.Errorf("%s: shown %v, used %v", text, c.S3.PathStyle, used)
+		}
+	}
+}

@@ -135,6 +135,9 @@ func (c *Config) layer(opts Options) error {
 			c.Clusters[i].Snapshot.Spool = c.defaultSpool()
 		}
 	}
+	if !c.given("s3.path_style") {
+		c.S3.PathStyle = c.S3.Endpoint != "" // as the store takes it
+	}
 	eachLeaf(reflect.ValueOf(c).Elem(), "", func(path string, v reflect.Value) {
 		text, ok := defaults[anyCluster(path)]
 		if !ok || c.given(path) {

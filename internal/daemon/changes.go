@@ -43,6 +43,8 @@ const (
 // record is the actor that keeps the cluster's change log: it runs a recorder until loop ends, and another one when that gives up.
 func (c *cluster) record(loop context.Context) {
 	defer c.pulse.forget(c.id("changes"))
+	handBack := c.takeOver(loop)
+	defer handBack()
 	ch := c.cfg.Changes
 	c.log.Info("recording changes", "job", "changes", "from", c.etcd.Endpoints, "to", c.storeCfg.URL, "flush", ch.Flush.String(),
 		"segment", ch.Segment.String(), "spool", c.changesDir, "spool_limit", ch.Spool.String())
@@ -64,6 +66,24 @@ func (c *cluster) record(loop context.Context) {
 			c.log.Error("changes are not recorded; trying again", "job", "changes", "error", err, "hint", recordHint(err), "in", wait)
 		}
 		c.restBeating(loop, "changes", wait)
+	}
+}
+
+// takeOver waits until the recorder of the config before this one has stored what it has and given the spool folder back. One that hangs is not waited for for ever:
+// then the folder is in use, and that is an error.
+func (c *cluster) takeOver(loop context.Context) (handBack func()) {
+	patience := time.After(recordStop + time.Second)
+	for {
+		select {
+		case c.state.recorder <- struct{}{}:
+			return func() { <-c.state.recorder }
+		case <-loop.Done():
+			return func() {}
+		case <-patience:
+			return func() {}
+		case <-time.After(c.beatPause()):
+			c.pulse.beat(c.id("changes"))
+		}
 	}
 }
 

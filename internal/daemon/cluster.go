@@ -182,6 +182,9 @@ func (c *cluster) open(loop context.Context) error {
 		return err
 	}
 	caps, err := store.Probe(ctx, r.Store(), probeKey)
+	if loop.Err() != nil {
+		return loop.Err() // a reload or the end, which says nothing of the store
+	}
 	if err != nil {
 		// A role that may not write, such as one that only verifies, is told so by its jobs.
 		c.log.Warn("could not find out what the store can do", "store", st.String(), "error", err, "hint", hint(err))

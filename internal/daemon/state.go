@@ -23,6 +23,7 @@ type reloadState struct {
 
 // clusterState is one cluster's part.
 type clusterState struct {
+	recorder  chan struct{} // full while a recorder has the spool folder
 	mu        sync.Mutex
 	maxAge    time.Duration // of the newest backup, when nothing is wrong; 0 when this daemon takes no snapshots
 	storeErr  error         // of the last try
@@ -65,7 +66,7 @@ func (s *state) cluster(name string) *clusterState {
 	defer s.mu.Unlock()
 	c := s.clusters[name]
 	if c == nil {
-		c = &clusterState{jobs: map[string]*jobState{}, storeErrs: map[string]uint64{}, demands: newDemands()}
+		c = &clusterState{recorder: make(chan struct{}, 1), jobs: map[string]*jobState{}, storeErrs: map[string]uint64{}, demands: newDemands()}
 		s.clusters[name] = c
 	}
 	return c
