@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -99,7 +100,7 @@ func showEtcd(m *host.Machine, e *host.Etcd) shownEtcd {
 		Settings: map[string]shownSetting{}, Ignored: slices.Sorted(maps.Keys(e.Ignored)), Certificates: m.Certificates(e),
 	}
 	for name, s := range e.Settings {
-		out.Settings[name] = shownSetting{Value: s.Value, From: s.Source}
+		out.Settings[name] = shownSetting{Value: printable(name, s.Value), From: s.Source}
 	}
 	if e.Unclear != nil {
 		out.Problem = e.Unclear.Error()
@@ -126,6 +127,27 @@ func showEtcd(m *host.Machine, e *host.Etcd) shownEtcd {
 	}
 	out.Problem = strings.Join(problems, "; ")
 	return out
+}
+
+// printable is a setting's value without secrets: the password for a discovery service is one, and URLs may hold another.
+func printable(flag, value string) string {
+	if strings.HasSuffix(flag, "password") && value != "" {
+		return "(not shown)"
+	}
+	all := strings.Split(value, ",")
+	for i, part := range all {
+		name, raw, named := strings.Cut(part, "=")
+		if !named || !strings.Contains(raw, "://") {
+			name, raw, named = "", part, false
+		}
+		if u, err := url.Parse(raw); err == nil && u.User != nil && u.Host != "" {
+			raw = u.Redacted()
+		}
+		if all[i] = raw; named {
+			all[i] = name + "=" + raw
+		}
+	}
+	return strings.Join(all, ",")
 }
 
 // write is the answer for people: what is not there is not mentioned.

@@ -48,3 +48,20 @@ func TestShowMachine(t *testing.T) {
 		t.Errorf("JSON: %v\n%s", err, doc)
 	}
 }
+
+// TestPrintable: `config show` promises to print no secret.
+func TestPrintable(t *testing.T) {
+	for _, c := range []struct{ flag, value, want string }{
+		{"discovery-password", "hush", "(not shown)"},
+		{"discovery-password", "", ""},
+		{"discovery-proxy", "http://me:hush@proxy:3128", "http://me:xxxxx@proxy:3128"},
+		{"initial-cluster", "a=https://10.0.0.1:2380,b=https://[fd00::1]:2380", "a=https://10.0.0.1:2380,b=https://[fd00::1]:2380"},
+		{"listen-client-urls", "https://10.0.0.1:2379,https://127.0.0.1:2379", "https://10.0.0.1:2379,https://127.0.0.1:2379"},
+		{"auth-token", "jwt,pub-key=/a,priv-key=/b", "jwt,pub-key=/a,priv-key=/b"},
+		{"name", "m1", "m1"},
+	} {
+		if got := printable(c.flag, c.value); got != c.want {
+			t.Errorf("%s: got %q, want %q", c.flag, got, c.want)
+		}
+	}
+}

@@ -13,6 +13,7 @@ type containerRun struct {
 	mounts   []Mount
 	env      map[string]string
 	envFiles []string
+	passed   []string // variables whose values are those of the runtime's own environment
 	image    string
 	command  []argument // after the image
 }
@@ -90,6 +91,8 @@ func (r *containerRun) option(name, value string) {
 	case "e", "env":
 		if key, text, ok := strings.Cut(value, "="); ok {
 			r.env[key] = text
+		} else {
+			r.passed = append(r.passed, value)
 		}
 	case "env-file":
 		r.envFiles = append(r.envFiles, value)

@@ -92,3 +92,20 @@ func describe(m *Machine) string {
 	}
 	return b.String()
 }
+
+// TestPassedVariable: `docker run -e NAME` hands on what the unit says of NAME, and nothing else of the unit's variables.
+func TestPassedVariable(t *testing.T) {
+	root := t.TempDir()
+	put(t, root, "etc/systemd/system/etcd.service", `[Service]
+Environment=ETCD_NAME=m7 ETCD_DATA_DIR=/not/seen
+ExecStart=/usr/bin/docker run --rm -e ETCD_NAME -v /srv/etcd:/data etcd:1 etcd --data-dir=/data
+`)
+	e := only(t, root)
+	if dir, err := e.DataDir(); err != nil || e.Member() != "m7" || dir != "/srv/etcd" {
+		t.Errorf("got %s in %s, %v", e.Member(), dir, err)
+	}
+	m := Detect(root)
+	if _, err := m.Configure(e, map[string]string{"name": "m8"}, "t"); err != nil || e.Member() != "m8" {
+		t.Errorf("changed: %s, %v", e.Member(), err)
+	}
+}

@@ -201,6 +201,11 @@ func (f *finder) run(w *Workload, g given, args []argument) (given, bool, error)
 			w.Files = append(w.Files, file)
 		}
 	}
+	for _, name := range run.passed {
+		if s, ok := g.env[name]; ok {
+			env[name] = s
+		}
+	}
 	for name, value := range run.env {
 		env[name] = Setting{Value: value, Source: args[0].source, place: place{kind: inScript, name: name}}
 	}
