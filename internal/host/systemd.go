@@ -137,7 +137,8 @@ func (s *systemd) Enable(ctx context.Context, unit string, on bool) error {
 	if err != nil {
 		return err
 	}
-	if strings.HasPrefix(st.File, "enabled") == on && st.File != "" {
+	// "enabled-runtime" is over with the next boot.
+	if st.File != "" && (on && st.File == "enabled" || !on && !strings.HasPrefix(st.File, "enabled")) {
 		return nil
 	}
 	if !on {
@@ -148,7 +149,8 @@ func (s *systemd) Enable(ctx context.Context, unit string, on bool) error {
 	}
 	installs, _, err := conn.EnableUnitFilesContext(ctx, []string{unit}, false, false)
 	if err == nil && !installs {
-		err = errors.New("it has no [Install] section")
+		err = fail.Hint(errors.New("it has no [Install] section, so that nothing starts it with the machine"),
+			"systemctl edit --full "+unit+", add [Install] and WantedBy=multi-user.target, and type the same command again")
 	}
 	if err != nil {
 		return fmt.Errorf("enable %s: %w", unit, err)
