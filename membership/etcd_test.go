@@ -42,3 +42,25 @@ func TestGrowReplaceShrink(t *testing.T) {
 		})
 	}
 }
+
+// TestFiveAndBack: one member becomes five, and one again; nothing that is written fails.
+func TestFiveAndBack(t *testing.T) {
+	slow(t)
+	t.Parallel()
+	r := newRig(t, lab.EtcdOptions{})
+	cli := r.ClientOf(t, 0)
+	w := r.write()
+	for _, name := range []string{"m1", "m2", "m3", "m4"} {
+		r.add(name, false)
+	}
+	r.want(cli, "m0", "m1", "m2", "m3", "m4")
+	for i, name := range []string{"m4", "m3", "m2", "m1"} {
+		p, err := r.origin("the test shrinks it").Remove(name)
+		if _, err := r.do(p, err, nil); err != nil {
+			t.Fatalf("remove %s: %v", name, err)
+		}
+		r.Members = r.Members[:4-i]
+	}
+	r.want(cli, "m0")
+	w.Finish(t, cli).Check(t, stallMax)
+}
