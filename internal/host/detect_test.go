@@ -109,3 +109,20 @@ ExecStart=/usr/bin/docker run --rm -e ETCD_NAME -v /srv/etcd:/data etcd:1 etcd -
 		t.Errorf("changed: %s, %v", e.Member(), err)
 	}
 }
+
+// TestWrapped: a unit that runs etcd by a program that is not known is named, and not passed over as if there were none.
+func TestWrapped(t *testing.T) {
+	for command, want := range map[string]bool{
+		"/usr/bin/nice -n -5 /usr/local/bin/etcd --name=a": true,
+		"/usr/bin/tar -C /backup /var/lib/etcd":            false,
+		"/usr/local/bin/backup etcd":                       false,
+		"/opt/bin/run /usr/local/bin/etcdctl get a":        false,
+	} {
+		root := t.TempDir()
+		put(t, root, "etc/systemd/system/any.service", "[Service]\nExecStart="+command+"\n")
+		m := Detect(root)
+		if got := len(m.Problems) > 0; got != want || len(m.Etcds) > 0 {
+			t.Errorf("%s: problems %v, etcds %d", command, m.Problems, len(m.Etcds))
+		}
+	}
+}

@@ -69,6 +69,9 @@ func (f *finder) service(s *unit.Service) {
 		return
 	}
 	if !ok {
+		if program := f.wrapped(s); program != "" && w.Program != "etcd" {
+			f.problem(s.Path, fmt.Errorf("it seems to run %s by a way that is not understood", program))
+		}
 		return
 	}
 	for _, file := range files {
@@ -89,6 +92,19 @@ func (f *finder) suspect(s *unit.Service) bool {
 		}
 	}
 	return false
+}
+
+// wrapped is the program that a unit seems to run by another one, as in "nice -n -5 /usr/bin/etcd"; a word in a folder for programs says so, where others may be data.
+func (f *finder) wrapped(s *unit.Service) string {
+	for _, e := range unit.List(s.Entries, "Service", "ExecStart") {
+		words, _ := unit.Words(e.Value)
+		for _, w := range words[min(1, len(words)):] {
+			if programs[path.Base(w.Text)] && strings.HasSuffix(path.Dir(w.Text), "bin") {
+				return w.Text
+			}
+		}
+	}
+	return ""
 }
 
 // unread notes a file of a workload that could not be read. One that is missing says nothing, and so leaves nothing unclear.
