@@ -188,13 +188,16 @@ func (c *Config) checkConnection(ps *Problems, i int) {
 	case cl.Username == "" && cl.PasswordFile != "" && c.given(at+".password_file"):
 		ps.add(c.origin(at+".password_file"), "%s.password_file: needs username", at)
 	}
-	c.between(ps, at+".dial_timeout", cl.DialTimeout, time.Second, 5*time.Minute)
+	c.upTo(ps, at+".dial_timeout", cl.DialTimeout, 5*time.Minute)
 }
 
-// between checks a duration against what can be meant.
-func (c *Config) between(ps *Problems, field string, d Duration, low, high time.Duration) {
-	if time.Duration(d) < low || time.Duration(d) > high {
-		ps.add(c.origin(field), "%s: %s is not between %s and %s", field, d, Duration(low), Duration(high))
+// shortest is the least of every duration: less is a number whose unit was forgotten.
+const shortest = time.Second
+
+// upTo checks a duration against what can be meant.
+func (c *Config) upTo(ps *Problems, field string, d Duration, high time.Duration) {
+	if time.Duration(d) < shortest || time.Duration(d) > high {
+		ps.add(c.origin(field), "%s: %s is not between %s and %s", field, d, Duration(shortest), Duration(high))
 	}
 }
 
@@ -205,7 +208,7 @@ func (c *Config) checkSnapshot(ps *Problems, i int) {
 		return // the schedules mean nothing without it
 	}
 	c.oneOf(ps, at+".member", s.Member, "any", "local")
-	c.between(ps, at+".stall_timeout", s.StallTimeout, time.Second, time.Hour)
+	c.upTo(ps, at+".stall_timeout", s.StallTimeout, time.Hour)
 	if s.Retries < 0 || s.Retries > 1000 {
 		ps.add(c.origin(at+".retries"), "%s.retries: %d is not between 0 and 1000", at, s.Retries)
 	}

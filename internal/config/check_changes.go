@@ -8,7 +8,7 @@ import (
 
 // Bounds of what is recorded. A segment is put together in memory; a flush costs a request.
 const (
-	flushMin, flushMax     = time.Second, time.Hour
+	flushMax               = time.Hour
 	segmentMin, segmentMax = Size(64 << 10), Size(64 << 20)
 	spoolMin, spoolMax     = Size(1 << 20), Size(1 << 40)
 )
@@ -19,7 +19,7 @@ func (c *Config) checkChanges(ps *Problems, i int) {
 	if ch.Enabled && c.given(at+".enabled") && cl.Snapshot.Schedule == schedule.Never {
 		ps.add(c.origin(at+".enabled"), "%s.enabled: needs a snapshot.schedule: changes alone restore nothing", at)
 	}
-	c.between(ps, at+".flush", ch.Flush, flushMin, flushMax)
+	c.upTo(ps, at+".flush", ch.Flush, flushMax)
 	segment := c.sized(ps, at+".segment", ch.Segment, segmentMin, segmentMax)
 	spool := c.sized(ps, at+".spool", ch.Spool, spoolMin, spoolMax)
 	if segment && spool && ch.Spool < 2*ch.Segment {

@@ -8,14 +8,14 @@ import (
 
 // Bounds of looking. Every look is a few small questions to each member; a comparison makes each read its whole database.
 const (
-	lookMin, lookMax       = time.Second, 10 * time.Minute
-	compareMin, compareMax = time.Second, 7 * 24 * time.Hour
+	lookMax    = 10 * time.Minute
+	compareMax = 7 * 24 * time.Hour
 )
 
 func (c *Config) checkHealth(ps *Problems, i int) {
 	h, at := c.Clusters[i].Health, index("clusters", i)+".health"
-	c.between(ps, at+".interval", h.Interval, lookMin, lookMax)
-	c.between(ps, at+".compare", h.Compare, compareMin, compareMax)
+	c.upTo(ps, at+".interval", h.Interval, lookMax)
+	c.upTo(ps, at+".compare", h.Compare, compareMax)
 	if h.Compare < h.Interval {
 		ps.add(c.firstGiven(at+".compare", at+".interval"), "%s.compare: %s is shorter than the interval, %s", at, h.Compare, h.Interval)
 	}

@@ -28,7 +28,7 @@ var credentialNames = map[string]string{
 
 // credentialsFolder is where the unit's LoadCredential= takes credentials from. Whoever may read it, which is root, is given the same without systemd, so that
 // what is typed on a master reaches the store as the daemon does.
-const credentialsFolder = "/etc/steward/credentials"
+const credentialsFolder = "/etc/steward/credentials" //nolint:gosec // a folder, no credential
 
 // credentials fills file fields that were left out with what systemd handed over, or would.
 func (c *Config) credentials(root string) {

@@ -71,7 +71,7 @@ func reach(m *host.Machine, e *host.Etcd) Found {
 			ca = kubeadmPKI + "/ca.crt"
 		}
 		pair := path.Join(path.Dir(ca), kubeadmPair)
-		if path.Dir(ca) == kubeadmPKI || (tree.Tree(m.Root).Exists(pair + ".crt")) {
+		if path.Dir(ca) == kubeadmPKI || tree.Tree(m.Root).Exists(pair+".crt") {
 			f.TLS = TLS{CA: ca, Cert: pair + ".crt", Key: pair + ".key"}
 			return f
 		}

@@ -159,7 +159,9 @@ func addNew(found []health.Finding, f health.Finding) []health.Finding {
 }
 
 // same says whether two findings are about one thing, whatever they say of it.
-func same(a, b health.Finding) bool { return a.Kind == b.Kind && a.Member == b.Member && a.MemberID == b.MemberID }
+func same(a, b health.Finding) bool {
+	return a.Kind == b.Kind && a.Member == b.Member && a.MemberID == b.MemberID
+}
 
 // update notes what appeared, what became worse or better, and what is gone. One member can have several findings of one kind: certificates, for example.
 func (h *healthState) update(found []health.Finding, at time.Time) {

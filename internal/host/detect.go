@@ -55,7 +55,7 @@ func (f *finder) take(w Workload, g given) {
 			e.Etcdctl[name] = s
 		}
 	}
-	settings, ignored, file, err := settle(g, func(inside string) (Settings, error) {
+	settings, ignored, err := settle(g, func(inside string) (Settings, error) {
 		outside, err := e.HostPath(inside)
 		if err != nil {
 			return nil, err
@@ -73,7 +73,8 @@ func (f *finder) take(w Workload, g given) {
 		e.Settings = Settings{}
 	}
 	if err != nil {
-		if file = e.Config; file == "" {
+		file := e.Config
+		if file == "" {
 			file = w.File()
 		}
 		f.problem(file, err)

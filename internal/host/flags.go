@@ -93,11 +93,11 @@ func flagsAndRest(args []argument, toggle func(name, next string) bool) (flags S
 
 // settle is what etcd makes of what it is given: a config file alone, else a flag, else a variable that is not empty. The names of config's file are as
 // the process sees them.
-func settle(g given, config func(path string) (Settings, error)) (settings, ignored Settings, file string, err error) {
+func settle(g given, config func(path string) (Settings, error)) (settings, ignored Settings, err error) {
 	// A flag of a newer etcd that is not known here takes no other flag for its value either.
 	flags, rest := flagsAndRest(g.args, func(name, next string) bool { return toggles[name] || strings.HasPrefix(next, "--") })
 	if len(rest) > 0 {
-		return flags, nil, "", fmt.Errorf("etcd takes no argument %q", rest[0].text)
+		return flags, nil, fmt.Errorf("etcd takes no argument %q", rest[0].text)
 	}
 	all := Settings{}
 	for name, s := range g.env {
@@ -110,9 +110,9 @@ func settle(g given, config func(path string) (Settings, error)) (settings, igno
 	}
 	c, ok := all["config-file"]
 	if !ok || c.Value == "" {
-		return all, nil, "", nil
+		return all, nil, nil
 	}
 	delete(all, "config-file")
 	settings, err = config(c.Value)
-	return settings, all, c.Value, err
+	return settings, all, err
 }

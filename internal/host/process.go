@@ -99,7 +99,7 @@ func (p process) told(settings Settings, etcd bool) bool {
 				g.env[name] = Setting{Value: value}
 			}
 		}
-		all, _, _, _ := settle(g, func(string) (Settings, error) { return Settings{}, nil })
+		all, _, _ := settle(g, func(string) (Settings, error) { return Settings{}, nil })
 		return all["data-dir"].Value == settings["data-dir"].Value &&
 			(all["name"].Value == settings["name"].Value || all["listen-peer-urls"].Value == settings["listen-peer-urls"].Value)
 	}

@@ -84,10 +84,10 @@ func (s *shell) word() []shellWord {
 			}
 		case c == '$' && quote != '\'':
 			name, n := s.dollar()
-			switch {
-			case name == "@" || name == "*":
+			switch name {
+			case "@", "*":
 				all = true
-			case name == "":
+			case "":
 				w.opaque = true
 			default:
 				w.whole = ""

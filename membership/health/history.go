@@ -69,9 +69,7 @@ func (h *History) Add(v *probe.View) {
 	agreed := v.Agreed()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, e := range h.changesOf(v, agreed) {
-		h.happened = append(h.happened, e)
-	}
+	h.happened = append(h.happened, h.changesOf(v, agreed)...)
 	h.happened = trim(slices.DeleteFunc(h.happened, func(e event) bool { return v.At.Sub(e.at) > eventAge }), keepEach)
 	if agreed.ClusterID != 0 {
 		h.cluster = agreed.ClusterID

@@ -113,9 +113,9 @@ func (a *Answer) dissent(from Agreement, list string) (all []Dissent) {
 	if a.Members != nil && listKey(a.Members) != list {
 		add("members", "it knows other members: %s", listText(a.Members))
 	}
-	switch {
-	case a.Leader == from.Leader:
-	case a.Leader == 0:
+	switch a.Leader {
+	case from.Leader:
+	case 0:
 		add("leader", "it knows no leader")
 	default:
 		add("leader", "it follows %s, the others %s", from.NameOf(a.Leader), from.NameOf(from.Leader))

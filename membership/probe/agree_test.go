@@ -49,8 +49,10 @@ func TestAgreed(t *testing.T) {
 		"two clusters":                   {[]Answer{says(1, 1, 1, 2, 3), says(2, 1, 1, 2, 3), says(9, 9, 9).with(other)}, 7, "1 2 3", 1, true, "9 cluster"},
 		"a learner tells no list":        {[]Answer{says(1, 1, 1, 2), says(2, 1, 1, 2), says(5, 1).with(func(a *Answer) { a.Learner, a.Quorum, a.Members = true, false, nil })}, 7, "1 2", 1, true, ""},
 		"two leaders":                    {[]Answer{says(1, 1, 1, 2, 3), says(2, 1, 1, 2, 3), says(3, 3, 1, 2, 3)}, 7, "1 2 3", 1, true, "3 leader"},
-		"a member at two endpoints votes once": {[]Answer{says(1, 1, 1, 2), says(1, 1, 1, 2).with(func(a *Answer) { a.Endpoint = "http://localhost:2379" }), says(2, 1, 1, 2, 3).with(func(a *Answer) { a.Applied = 11 })},
-			7, "1 2 3", 1, true, "1 members"},
+		"a member at two endpoints votes once": {
+			[]Answer{says(1, 1, 1, 2), says(1, 1, 1, 2).with(func(a *Answer) { a.Endpoint = "http://localhost:2379" }), says(2, 1, 1, 2, 3).with(func(a *Answer) { a.Applied = 11 })},
+			7, "1 2 3", 1, true, "1 members",
+		},
 		"silent ones say nothing": {[]Answer{says(1, 1, 1, 2), says(2, 2, 1).with(func(a *Answer) { a.Err = errors.New("x") })}, 7, "1 2", 1, true, ""},
 	} {
 		v := &View{Answers: c.answers}

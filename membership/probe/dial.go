@@ -82,7 +82,7 @@ func DialURL(ctx context.Context, a Access, url string, id uint64) (*Conn, error
 // Close ends the connection.
 func (c *Conn) Close() error { return c.conn.Close() }
 
-// Maintenance, Members, KV, Auth are etcd's services at this member; ask them with [Call].
+// Maintenance is the maintenance service at this member; ask it, as the others below, with [Call].
 func (c *Conn) Maintenance() pb.MaintenanceClient { return pb.NewMaintenanceClient(c.conn) }
 
 // Members is the cluster service.

@@ -145,7 +145,7 @@ func TestOneLeft(t *testing.T) {
 				}
 				for _, a := range v.Answers[1:] {
 					if a.Err == nil || a.Named == 0 || !strings.Contains(a.Err.Error(), "refused") || fail.HintOf(a.Err) == "" {
-						return fmt.Errorf("a dead one says %v", a.Err)
+						return fmt.Errorf("a dead one says %w", a.Err)
 					}
 				}
 				if s := v.Cluster().State(); s.Up != 0 || s.Voters != 3 {

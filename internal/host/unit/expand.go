@@ -24,11 +24,11 @@ func NewSpecifiers(unit, hostname string) Specifiers {
 func unescapeName(s string) string {
 	var out strings.Builder
 	for i := 0; i < len(s); {
-		switch {
-		case s[i] == '-':
+		switch s[i] {
+		case '-':
 			out.WriteByte('/')
 			i++
-		case s[i] == '\\':
+		case '\\':
 			n, _ := unescape(&out, s[i:])
 			i += n
 		default:
