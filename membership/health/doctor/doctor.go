@@ -49,7 +49,9 @@ type Signature struct {
 	// Means, Cause and Next are for people. Next are the next steps, commands first.
 	Means, Cause string
 	Next         []string
-	// Least is how many lines it takes: what is normal once is not when it repeats. 0 means 1.
+	// Not are texts with which a line does not show it all the same.
+	Not []string
+	// Least is how many lines it takes without one of Over between them: what is normal once is not when it repeats. 0 means 1.
 	Least int64
 	// Over are texts of which one, in a later line, shows that it is over.
 	Over []string
@@ -101,13 +103,13 @@ func Read(ctx context.Context, r io.Reader, now time.Time) (*Report, error) {
 			return nil, fmt.Errorf("read the log: %w", err)
 		}
 		m.each(l.text, func(signature int, over bool) {
-			if !over {
+			if !over && !holdsAny(l.text, Signatures[signature].Not) {
 				found[signature].show(l)
 			}
 		})
 		m.each(l.text, func(signature int, over bool) {
 			if f := &found[signature]; over && f.Last.Line != l.number {
-				f.Over = f.Lines > 0
+				f.end(Signatures[signature].Least)
 			}
 		})
 	}
@@ -128,6 +130,14 @@ func (f *Found) show(l line) {
 	}
 	f.Lines++
 	f.Last, f.Over, f.Example = at, false, shorten(string(l.text[:min(len(l.text), 2*exampleMax)]))
+}
+
+// end notes that it is over. What had not come often enough by then is forgotten.
+func (f *Found) end(least int64) {
+	if f.Lines < least {
+		*f = Found{}
+	}
+	f.Over = f.Lines > 0
 }
 
 func (r *reader) report(found []Found) *Report {

@@ -305,3 +305,31 @@ func TestNoise(t *testing.T) {
 		t.Errorf("seed %d: %+v", seed, r)
 	}
 }
+
+// TestOrdinaryElections: a member that runs for months has elections now and then, each of which ends at once. Only what goes on without an end is a trouble.
+func TestOrdinaryElections(t *testing.T) {
+	const election = `{"level":"info","ts":"2026-02-28T03:26:52.7Z","logger":"raft","msg":"751f is starting a new election at term 2"}` + "\n"
+	const elected = `{"level":"info","ts":"2026-02-28T03:26:52.8Z","logger":"raft","msg":"raft.node: 751f elected leader 751f at term 3"}` + "\n"
+	if r := read(t, strings.Repeat(election+elected, 20)); len(r.Found) != 0 {
+		t.Errorf("twenty elections that ended: %+v", r.Found)
+	}
+	r := read(t, strings.Repeat(election+elected, 20)+strings.Repeat(election, 5)+elected+election+elected)
+	if got := ids(r); !slices.Equal(got, []string{"elections-fail"}) || !r.Found[0].Over {
+		t.Errorf("five in a row: %+v", r.Found)
+	}
+}
+
+// TestStopIsNoLossOfQuorum: an etcd that is stopped while it leads, and finds nobody to lead, says that a request timed out. That is no sign of a lost quorum.
+func TestStopIsNoLossOfQuorum(t *testing.T) {
+	const line = `{"level":"warn","ts":"2026-02-28T03:26:52.7Z","msg":"leadership transfer failed","local-member-id":"751f","error":"etcdserver: request timed out, leader transfer took too long"}`
+	if r := read(t, line); len(r.Found) != 0 {
+		t.Errorf("%+v", r.Found)
+	}
+	for _, s := range Signatures {
+		for _, text := range s.Not { // or it would never be left out
+			if !strings.Contains(line, text) {
+				t.Errorf("%s: no line is known that holds %q", s.ID, text)
+			}
+		}
+	}
+}

@@ -75,6 +75,15 @@ func (m *matcher) each(line []byte, f func(signature int, over bool)) {
 	}
 }
 
+func holdsAny(line []byte, texts []string) bool {
+	for _, t := range texts {
+		if bytes.Contains(line, []byte(t)) {
+			return true
+		}
+	}
+	return false
+}
+
 func holdsAll(line []byte, parts [][]byte) bool {
 	for _, p := range parts {
 		if !bytes.Contains(line, p) {

@@ -5,9 +5,14 @@ var quorumLost = []Signature{
 	{
 		ID: "no-quorum", Severity: Serious,
 		Any: [][]string{
-			{"etcdserver: no leader"}, {"failed to publish local member to cluster through raft"}, {"serving /health false; no leader"},
-			{"timed out waiting for read index response"}, {"waiting for ReadIndex response took too long"}, {"etcdserver: request timed out"},
+			{"etcdserver: no leader"},
+			{"failed to publish local member to cluster through raft"},
+			{"serving /health false; no leader"},
+			{"timed out waiting for read index response"},
+			{"waiting for ReadIndex response took too long"},
+			{"etcdserver: request timed out"},
 		},
+		Not:   []string{"leader transfer took too long"}, // one that stops waits in vain for another to lead
 		Over:  []string{"published local member to cluster through raft", " elected leader ", "ready to serve client requests"},
 		Means: "requests are not decided: there is no leader, or no majority answers it",
 		Cause: "too many members are down or cannot be reached, or a disk or network is so slow that members take each other for dead",
