@@ -57,11 +57,15 @@ func listAlarms(c *call) error {
 	if len(alarms) == 0 {
 		return nil
 	}
-	hint := "steward alarm disarm"
-	if alarms[len(alarms)-1].Kind == "NOSPACE" {
-		hint = "steward nospace"
+	return fail.New(fail.Wanting, answered(fmt.Errorf("%s raised", term.Counted(len(alarms), "alarm is", "alarms are"))), alarmHint(alarms))
+}
+
+// alarmHint is about CORRUPT first: nothing else is done while it is raised.
+func alarmHint(alarms []maintain.Alarm) string {
+	if alarms[0].Kind == "CORRUPT" { // they are in the order of their kinds
+		return "steward health says which member differs; when all are equal again: steward alarm disarm"
 	}
-	return fail.New(fail.Wanting, answered(fmt.Errorf("%s raised", term.Counted(len(alarms), "alarm is", "alarms are"))), hint)
+	return "steward nospace"
 }
 
 func alarmTable(w io.Writer, alarms []maintain.Alarm) error {

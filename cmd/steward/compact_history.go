@@ -128,7 +128,7 @@ func (c *call) revisionAt(cfg *config.Config, cluster uint64, at time.Time) (int
 func (a compactAnswer) table(w io.Writer) error {
 	capped := ""
 	if a.Capped {
-		capped = "; more would be, but the change log has recorded only up to there"
+		capped = "; more would be, but the change log has recorded only up to there (beyond: --revision and --force)"
 	}
 	var err error
 	switch {

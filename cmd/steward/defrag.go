@@ -74,8 +74,9 @@ func defrag(c *call) error {
 		return err
 	}
 	out := defragAnswer{DryRun: c.Bool("dry-run"), Defrag: maintain.PlanDefrag(v, rule), Done: []maintain.Done{}}
+	gates := maintain.GatesOfDefrag(v, out.Defrag)
 	if len(out.Steps) > 0 {
-		if err := c.passed(maintain.GatesOfDefrag(v, out.Defrag)); err != nil {
+		if err := c.passed(gates); err != nil {
 			return err
 		}
 	}
@@ -90,7 +91,7 @@ func defrag(c *call) error {
 		}
 	}
 	err = c.withBars(cluster, func() error {
-		out.Done, err = cluster.Defrag(c.ctx, out.Defrag, maintain.DefragOptions{Pause: c.Duration("pause"), Force: c.String("force")})
+		out.Done, err = cluster.Defrag(c.ctx, out.Defrag, maintain.DefragOptions{Pause: c.Duration("pause"), Force: c.String("force"), Known: gates})
 		return err
 	})
 	if out.Done == nil {

@@ -89,12 +89,11 @@ func (c *call) recordedThrough(cfg *config.Config, v *probe.View) (int64, error)
 	return int64(mark.Through), nil
 }
 
-// recordedOrForced is recordedThrough, which --force makes optional.
+// recordedOrForced is recordedThrough, which --force makes optional when the store cannot be asked. What the store says counts also with --force: the reason may
+// be for something else, such as a member that is away.
 func (c *call) recordedOrForced(cfg *config.Config, v *probe.View) (int64, error) {
 	through, err := c.recordedThrough(cfg, v)
 	switch {
-	case err == nil && through > 0 && c.IsSet("force"):
-		return 0, nil // what is forced is not held back
 	case err == nil:
 		return through, nil
 	case c.IsSet("force"):

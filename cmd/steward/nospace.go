@@ -82,7 +82,7 @@ func nospace(c *call) error {
 	}
 	result := maintain.Freed{}
 	err = c.withBars(cluster, func() error {
-		result, err = cluster.Free(c.ctx, p, maintain.NospaceOptions{Pause: c.Duration("pause"), Force: c.String("force")})
+		result, err = cluster.Free(c.ctx, p, maintain.NospaceOptions{Pause: c.Duration("pause"), Force: c.String("force"), Known: gates})
 		return err
 	})
 	out.Result = &result

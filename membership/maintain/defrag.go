@@ -19,6 +19,7 @@ const DefaultPause = 30 * time.Second
 type DefragOptions struct {
 	Pause time.Duration
 	Force string // why gates that may be forced are passed; "" passes none
+	Known []Gate // those that were closed when it was given: it passes no others
 }
 
 // Done is what became of one member.
@@ -42,7 +43,7 @@ func (c *Cluster) Defrag(ctx context.Context, d Defrag, o DefragOptions) ([]Done
 				return done, err
 			}
 		}
-		v, err := c.ready(ctx, d, o.Force)
+		v, err := c.ready(ctx, d, o)
 		if err != nil {
 			return done, fmt.Errorf("before %s: %w", s.Name, err)
 		}
@@ -66,12 +67,12 @@ func (c *Cluster) Defrag(ctx context.Context, d Defrag, o DefragOptions) ([]Done
 }
 
 // ready looks, and waits a little for gates that open by themselves: an election, a lag.
-func (c *Cluster) ready(ctx context.Context, d Defrag, force string) (v *probe.View, err error) {
+func (c *Cluster) ready(ctx context.Context, d Defrag, o DefragOptions) (v *probe.View, err error) {
 	for until := time.Now().Add(healthWait); ; {
 		if v, err = c.Look(ctx); err != nil {
 			return nil, err
 		}
-		if _, err = Pass(GatesOfDefrag(v, d), force); err == nil || time.Now().After(until) {
+		if _, err = Pass(known(GatesOfDefrag(v, d), o.Known), o.Force); err == nil || time.Now().After(until) {
 			return v, err
 		}
 		if err := pause(ctx, healthEvery); err != nil {

@@ -38,24 +38,22 @@ func GatesOfDefrag(v *probe.View, d Defrag) []Gate {
 	all := common(v)
 	agreed := v.Agreed()
 	s := v.Cluster().State()
-	silent := false
 	for _, m := range agreed.Members {
 		a := v.ByID(m.ID)
 		switch {
 		case a == nil:
-			silent = true
 			all = append(all, Gate{
-				Rule: "every member answers", Evidence: agreed.NameOf(m.ID) + " does not", Force: true,
+				Rule: "every member answers", Member: m.ID, Evidence: agreed.NameOf(m.ID) + " does not", Force: true,
 				Safe: "bring it back, or remove it: steward member replace " + agreed.NameOf(m.ID),
 			})
 		case a.Index > a.Applied && a.Index-a.Applied >= settledLag && !m.Learner:
 			all = append(all, Gate{
-				Rule: fmt.Sprintf("every member has applied all but %d entries that it knows", settledLag), Evidence: fmt.Sprintf("%s lacks %d", agreed.NameOf(m.ID), a.Index-a.Applied),
+				Rule: fmt.Sprintf("every member has applied all but %d entries that it knows", settledLag), Member: m.ID, Evidence: fmt.Sprintf("%s lacks %d", agreed.NameOf(m.ID), a.Index-a.Applied),
 				Safe: "wait until it has caught up", Force: true,
 			})
 		}
 	}
-	if !d.Single && !d.Idle && s.Tolerates() < 1 && !silent {
+	if !d.Single && !d.Idle && s.Tolerates() < 1 {
 		all = append(all, Gate{
 			Rule: "the cluster goes on without the member that is defragmented", Evidence: s.String(), Force: true,
 			Safe: "have three voters, so that two go on: steward member add NAME PEER_URL",

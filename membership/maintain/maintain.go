@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,6 +88,7 @@ func (c *Cluster) Look(ctx context.Context) (*probe.View, error) {
 // Gate is a condition that is not met.
 type Gate struct {
 	Rule     string // what is wanted
+	Member   uint64 // of whom; 0: of the cluster
 	Evidence string // what was seen
 	Safe     string // what would make it safe
 	Force    bool   // a reason that somebody gives is enough to go on
@@ -119,6 +121,14 @@ func Pass(gates []Gate, force string) (forced []string, err error) {
 		hint += `; or --force "REASON", if you know better`
 	}
 	return forced, fail.Refused(errors.New("refused: "+strings.Join(texts, "; ")), hint)
+}
+
+// known leaves open to a reason only what was closed when it was given: whoever gave it did not know of what is closed since.
+func known(now, then []Gate) []Gate {
+	for i := range now {
+		now[i].Force = now[i].Force && slices.ContainsFunc(then, func(g Gate) bool { return g.Rule == now[i].Rule && g.Member == now[i].Member })
+	}
+	return now
 }
 
 // nobody is the error for a cluster of which nothing answers.

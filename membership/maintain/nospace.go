@@ -62,6 +62,7 @@ func ofKind(all []Alarm, kind string) []Alarm {
 type NospaceOptions struct {
 	Pause time.Duration
 	Force string
+	Known []Gate // see DefragOptions
 }
 
 // Freed is what came of it.
@@ -91,18 +92,23 @@ func (c *Cluster) Free(ctx context.Context, n Nospace, o NospaceOptions) (out Fr
 			return out, err
 		}
 		alarms := ofKind(Alarms(v), "NOSPACE")
-		forced, err := Pass(GatesOfDisarm(v, alarms), o.Force)
-		if err != nil {
-			return out, errors.Join(err, c.explainFull(ctx, v, &out))
-		}
-		for _, line := range forced {
-			c.say("%s", line)
+		if _, err := Pass(GatesOfDisarm(v, alarms), ""); err != nil { // what was forced is the way there
+			return out, fail.Hint(errors.Join(err, c.explainFull(ctx, v, &out)), n.more())
 		}
 		if err := c.Disarm(ctx, v, alarms); err != nil {
 			return out, err
 		}
 	}
 	return out, c.prove(ctx, &out)
+}
+
+// more is what makes room when all of this did not.
+func (n Nospace) more() string {
+	if n.Compact.Capped {
+		return fmt.Sprintf(`history behind revision %d was kept for the change log: wait until stewardd has recorded it, or: steward compact --revision %d --force "REASON"; then: steward nospace`,
+			n.Compact.Revision, n.Compact.Current)
+	}
+	return "delete keys that are not needed, or raise --quota-backend-bytes of every member, one after the other; then: steward nospace"
 }
 
 // free is compaction and defragmentation.
@@ -127,7 +133,7 @@ func (c *Cluster) free(ctx context.Context, v *probe.View, n Nospace, o NospaceO
 	}
 	d := PlanDefrag(v, Rule{All: true})
 	d.Idle = true
-	out.Members, err = c.Defrag(ctx, d, DefragOptions{Pause: o.Pause, Force: o.Force})
+	out.Members, err = c.Defrag(ctx, d, DefragOptions{Pause: o.Pause, Force: o.Force, Known: o.Known})
 	if err != nil {
 		return nil, err
 	}

@@ -168,6 +168,32 @@ func TestGates(t *testing.T) {
 	}
 }
 
+// TestReasonIsForWhatWasKnown: a reason that was given for one member's absence passes nothing that came later: with a second one away, the
+// defragmentation of a third would stop the cluster. And that it would is said, beside who is away.
+func TestReasonIsForWhatWasKnown(t *testing.T) {
+	v := cluster(5)
+	away := func(i int) {
+		v.Answers[i] = probe.Answer{Endpoint: v.Answers[i].Endpoint, Named: uint64(i + 1), Err: errors.New("no answer")}
+	}
+	away(4)
+	d := PlanDefrag(v, Rule{All: true})
+	then := GatesOfDefrag(v, d)
+	if _, err := Pass(then, "m5 is dead"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Pass(known(GatesOfDefrag(v, d), then), "m5 is dead"); err != nil {
+		t.Errorf("what was known: %v", err)
+	}
+	away(3)
+	_, err := Pass(known(GatesOfDefrag(v, d), then), "m5 is dead")
+	if fail.ExitCode(err) != fail.Unsafe || !strings.Contains(err.Error(), "m4 does not") || !strings.Contains(err.Error(), "goes on without the member") {
+		t.Errorf("a second member is away: %v", err)
+	}
+	if strings.Contains(err.Error(), "m5 does not") || strings.Contains(fail.HintOf(err), "--force") {
+		t.Errorf("refused with %v (%s)", err, fail.HintOf(err))
+	}
+}
+
 // TestLearnerIsLeftOut: etcd does not defragment one that is being filled.
 func TestLearnerIsLeftOut(t *testing.T) {
 	v := cluster(4)
