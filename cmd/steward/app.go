@@ -207,6 +207,7 @@ func (c *call) confirm(question string) error {
 	}()
 	select {
 	case <-c.ctx.Done():
+		_, _ = fmt.Fprintln(c.stderr) // the question's line has no end yet
 		return c.ctx.Err()
 	case a := <-answers:
 		switch {

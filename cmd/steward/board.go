@@ -99,12 +99,16 @@ func (c *call) planRoomIn(r *repo.Repo) *planRoom {
 	return &planRoom{repo: r, board: r.Plans(plan.DocumentKind), machine: m, unknown: err, dir: filepath.Join(c.stateDir(), "plans")}
 }
 
-// stateDir is where this machine keeps what outlives a command.
+// stateDir is where this machine keeps what outlives a command. It is absolute, since locks are told apart by it: two folders of one relative name are two.
 func (c *call) stateDir() string {
-	if dir := c.flagOr("state-dir", "STEWARD_STATE"); dir != "" {
-		return dir
+	dir := c.flagOr("state-dir", "STEWARD_STATE")
+	if dir == "" {
+		return defaultState
 	}
-	return defaultState
+	if abs, err := filepath.Abs(dir); err == nil {
+		return abs
+	}
+	return dir
 }
 
 func stateFlag() cli.Flag {

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/urfave/cli/v2"
 
 	"etcd-steward/backup/repo"
 	"etcd-steward/backup/store"
@@ -60,6 +63,20 @@ func TestPlansWithoutConditions(t *testing.T) {
 	}
 	if err := runner.Run(t.Context(), single, "m1"); err != nil {
 		t.Error(err)
+	}
+}
+
+// Folders of the same relative name are different ones: the file lock in one says nothing of a process that keeps its journals in the other.
+func TestStateDirIsAbsolute(t *testing.T) {
+	t.Setenv("STEWARD_STATE", "state")
+	c := &call{Context: cli.NewContext(cli.NewApp(), flag.NewFlagSet("x", flag.ContinueOnError), nil)}
+	seen := map[string]bool{}
+	for range 2 {
+		t.Chdir(t.TempDir())
+		seen[c.stateDir()] = true
+	}
+	if len(seen) != 2 {
+		t.Errorf("the state is in %v, from two folders", seen)
 	}
 }
 

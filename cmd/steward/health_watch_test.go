@@ -43,12 +43,9 @@ func terminal(t *testing.T) (screen, tty *os.File) {
 	return screen, tty
 }
 
-// TestWatch: --watch draws one page again and again, sees what happens meanwhile, and gives the terminal back when it is interrupted.
-func TestWatch(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts etcd")
-	}
-	c := lab.StartEtcd(t, lab.EtcdOptions{Members: 3, UnsafeNoFsync: true})
+// watched is a terminal, and all that was ever written to it.
+func watched(t *testing.T) (seen func() string, tty *os.File) {
+	t.Helper()
 	screen, tty := terminal(t)
 	var mu sync.Mutex
 	var drawn bytes.Buffer
@@ -64,11 +61,20 @@ func TestWatch(t *testing.T) {
 			mu.Unlock()
 		}
 	}()
-	seen := func() string {
+	return func() string {
 		mu.Lock()
 		defer mu.Unlock()
 		return drawn.String()
+	}, tty
+}
+
+// TestWatch: --watch draws one page again and again, sees what happens meanwhile, and gives the terminal back when it is interrupted.
+func TestWatch(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts etcd")
 	}
+	c := lab.StartEtcd(t, lab.EtcdOptions{Members: 3, UnsafeNoFsync: true})
+	seen, tty := watched(t)
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -192,5 +192,10 @@ func planClose(c *call) error {
 		return err
 	}
 	c.note("plan %s is given up", a[0])
+	if s, err := room.status(c, a[0]); err == nil {
+		for _, step := range s.Underway() {
+			c.note("warning: step %s was begun on %s and has not ended: make sure that nobody executes it any more before you make another plan", step.Name, step.Host)
+		}
+	}
 	return nil
 }

@@ -24,6 +24,7 @@ func planStatusCommand() *cli.Command {
 		Usage:     "show how a plan stands on all its hosts",
 		UsageText: "steward plan status [PLAN] [--watch] [flags]",
 		Description: `Without PLAN it is the one that was opened last. Exits with 3 when a step has failed.
+A step that is "begun" goes on, or its command was killed: nobody can tell from here. In doubt, the same command on that host goes on with it.
 --watch draws it again until the plan is finished; where there is no terminal, it prints it again whenever something has changed.
 
    steward plan status
@@ -84,57 +85,100 @@ func statusVerdict(s *plan.Status) error {
 	if len(failed) == 0 || s.Finished {
 		return nil
 	}
-	return fail.New(fail.Wanting, answered(fmt.Errorf("step %s of plan %s failed on %s: %s", failed[0].Name, s.ID, failed[0].Host, failed[0].Error)), nextCommand(s))
+	f := failed[0]
+	return fail.New(fail.Wanting, answered(fmt.Errorf("step %s of plan %s failed on %s: %s", f.Name, s.ID, f.Host, f.Error)), nextCommand(s, f.Party))
 }
 
-// nextCommand is what goes on with a plan, or takes it back.
-func nextCommand(s *plan.Status) string {
+// nextCommand is what goes on with a party's part of a plan, or takes it back.
+func nextCommand(s *plan.Status, party string) string {
 	if s.Phase == plan.RollingBack {
-		return fmt.Sprintf("steward plan rollback %s", s.ID)
+		return fmt.Sprintf("steward plan rollback %s --party %s", s.ID, party)
 	}
-	next := fmt.Sprintf("steward plan run %s", s.ID)
+	next := fmt.Sprintf("steward plan run %s --party %s", s.ID, party)
 	if !s.RollbackOver {
-		next += fmt.Sprintf("; or go back: steward plan rollback %s", s.ID)
+		next += fmt.Sprintf("; or go back: steward plan rollback %s --party %s", s.ID, party)
 	}
 	return next
 }
 
-// watchPlan shows the status until the plan is finished.
+// watchPlan shows the status until the plan is finished. What the last look showed stays on the terminal.
 func (c *call) watchPlan(room *planRoom, id string) error {
-	live := term.IsTerminal(c.stdout) && !c.json()
-	var last string
+	last, err := c.watchStatus(room, id)
+	if err != nil {
+		return err
+	}
+	return statusVerdict(last)
+}
+
+// watchStatus shows the status again and again, on a page of its own where there is a terminal, and returns the last one.
+func (c *call) watchStatus(room *planRoom, id string) (s *plan.Status, err error) {
+	show := c.printNews()
+	if !c.json() {
+		if screen, ok := term.NewScreen(c.stdout); ok {
+			show = drawOn(screen)
+			defer func() {
+				screen.Close()
+				if s != nil { // the page is gone with what was on it
+					err = errors.Join(err, statusTable(c.stdout, s, time.Now()))
+				}
+			}()
+		}
+	}
 	for {
-		s, err := room.status(c, id)
-		if err != nil {
-			return err
+		now, err := room.status(c, id)
+		if now != nil {
+			s = now
 		}
-		var text bytes.Buffer
-		if live {
-			err = statusTable(&text, s, time.Now())
-		} else { // without ages, so that it is new only when something happened
-			err = statusTable(&text, s, time.Time{})
+		if err != nil && (s == nil || !room.board.Away(err)) {
+			return s, err
 		}
-		if err != nil {
-			return err
+		if err := show(s, err); err != nil {
+			return s, err
 		}
-		switch {
-		case live:
-			_, err = fmt.Fprint(c.stdout, "\x1b[H\x1b[2J"+text.String())
-		case text.String() != last:
-			err = c.answer(s, func(w io.Writer) error {
-				_, err := fmt.Fprintln(w, text.String())
-				return err
-			})
-		}
-		last = text.String()
-		if err != nil || s.Finished || s.Phase == "" {
-			return errors.Join(err, statusVerdict(s))
+		if s.Finished || s.Phase == "" {
+			return s, nil
 		}
 		select {
 		case <-c.ctx.Done():
-			return c.ctx.Err()
+			return s, c.ctx.Err()
 		case <-time.After(watchEvery):
 		}
+	}
+}
+
+// drawOn draws each status over the one before it. away is why it is not of this moment.
+func drawOn(screen *term.Screen) func(s *plan.Status, away error) error {
+	return func(s *plan.Status, away error) error {
+		var page bytes.Buffer
+		fmt.Fprintf(&page, "%s  every %v, Ctrl-C ends it\n", term.Time(time.Now()), watchEvery)
+		if away != nil {
+			fmt.Fprintf(&page, "warning: the store does not answer, this is how it was: %s\n", term.Clean(away.Error()))
+		}
+		if err := statusTable(&page, s, time.Now()); err != nil {
+			return err
+		}
+		return screen.Draw(page.String())
+	}
+}
+
+// printNews prints a status when it is another than the one before it. Ages are left out, so that it is new only when something happened.
+func (c *call) printNews() func(s *plan.Status, away error) error {
+	var last string
+	told := false
+	return func(s *plan.Status, away error) error {
+		if away != nil && !told {
+			c.note("warning: the store does not answer, trying again: %v", away)
+		}
+		told = away != nil
+		var text bytes.Buffer
+		if err := statusTable(&text, s, time.Time{}); err != nil || text.String() == last {
+			return err
+		}
+		last = text.String()
+		return c.answer(s, func(w io.Writer) error {
+			_, err := fmt.Fprintln(w, last)
+			return err
+		})
 	}
 }
 

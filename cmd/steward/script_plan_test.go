@@ -20,14 +20,19 @@ import (
 	"etcd-steward/internal/plan"
 )
 
-// testKind is a kind of plan for the scripts: its steps make files in the folder $WORLD, and fail while there is a file called <step>.sick.
+// testKind is a kind of plan for the scripts: its steps make files in the folder $WORLD, fail while there is a
+// file called <step>.sick, and do not end while there is one called <step>.stuck.
 const testKind = "test-files"
 
 func init() {
 	planKinds[testKind] = func(*call, *plan.Plan) (plan.Actions, error) {
 		dir := os.Getenv("WORLD")
 		return plan.Actions{"file": {
-			Do: func(_ context.Context, t *plan.Task) (any, error) {
+			Do: func(ctx context.Context, t *plan.Task) (any, error) {
+				if _, err := os.Stat(filepath.Join(dir, t.Step.Name+".stuck")); err == nil {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
 				if _, err := os.Stat(filepath.Join(dir, t.Step.Name+".sick")); err == nil {
 					return nil, fmt.Errorf("%s is sick", t.Step.Name)
 				}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -159,22 +160,19 @@ func unfinished(ctx context.Context, b Board, ptr pointer) error {
 		return nil
 	}
 	return fail.Refused(fmt.Errorf("plan %s (%s) is %s, since %s: one plan at a time", p.ID, p.Title, st.Phase, ptr.At.Format(time.RFC3339)),
-		fmt.Sprintf("see it: steward plan status %s; go on: steward plan run %s --party %s; go back: steward plan rollback %s; give it up: %s",
-			p.ID, p.ID, strings.Join(p.Parties(), "|"), p.ID, give))
+		fmt.Sprintf("see it: steward plan status %s; go on: steward plan run %s --party NAME (%s); go back: steward plan rollback %s; give it up: %s",
+			p.ID, p.ID, list(p.Parties()), p.ID, give))
 }
 
-// opened is whether the plan was opened, and, when it is done, whether it is still the newest: what is left of it may only be done while the cluster is as it left it.
+// opened is whether the plan was opened and, before anything of it is done, whether it is still the newest: what is left of an older one may only be done
+// while the cluster is as it left it, and one that is open although another was opened since is an old copy.
 func (r *Runner) opened(ctx context.Context, p *Plan, party string) error {
 	return r.patiently(ctx, func() error {
 		st, version, err := readState(ctx, r.Board, p)
 		if err != nil {
 			return err
 		}
-		left := false
-		for _, step := range p.Of(party) {
-			left = left || st.mark(step.Name) != DoneOK
-		}
-		if version != "" && (st.Phase != Done || !left) {
+		if version != "" && !st.left(p, party) {
 			return nil
 		}
 		ptr, _, err := readPointer(ctx, r.Board)
@@ -185,10 +183,26 @@ func (r *Runner) opened(ctx context.Context, p *Plan, party string) error {
 			return fail.Refused(fmt.Errorf("plan %s was given up: %s", p.ID, ptr.Abandoned), "make a new one")
 		case version == "":
 			return fail.Refused(fmt.Errorf("plan %s was never opened", p.ID), "make it anew; nothing of it was done")
+		case st.Phase == Done:
+			return fail.Refused(fmt.Errorf("plan %s is done, and plan %s was opened since: what is left of the old one may not fit any more", p.ID, ptr.Plan),
+				"see what it would do: steward plan show "+p.ID)
+		case ptr.Plan == "": // the document is gone: then nobody has opened another one
+			return nil
 		}
-		return fail.Refused(fmt.Errorf("plan %s is done, and plan %s was opened since: what is left of the old one may not fit any more", p.ID, ptr.Plan),
-			"see what it would do: steward plan show "+p.ID)
+		return fail.Refused(fmt.Errorf("plan %s is %s, and plan %s was opened since: the store has an old copy of it", p.ID, st.Phase, ptr.Plan),
+			fmt.Sprintf("look at what is on the hosts, then: steward plan close %s --force REASON", p.ID))
 	})
+}
+
+// left is whether a party has anything to do or undo.
+func (s *State) left(p *Plan, party string) bool {
+	switch s.Phase {
+	case Open, RollingBack:
+		return party != ""
+	case Done:
+		return slices.ContainsFunc(p.Of(party), func(step Step) bool { return s.mark(step.Name) != DoneOK })
+	}
+	return false
 }
 
 // Close gives an unfinished plan up, as it is, so that another can be opened. The reason stays on the board.

@@ -192,6 +192,11 @@ func (w *work) do(ctx context.Context, step Step) (*State, error) {
 	if again && w.journal.Mark(step.Name) == DoneOK { // done, and stopped before it could say so
 		return w.moved(ctx, "done "+step.Name, func(s *State) error { return s.finish(w.plan, step, w.Machine, w.journal.Result(step.Name), now()) })
 	}
+	if st.Phase == Done { // it waited, and another plan may have been opened meanwhile
+		if err := w.opened(ctx, w.plan, w.party); err != nil {
+			return st, err
+		}
+	}
 	if err := w.log(Begun, step.Name, nil, ""); err != nil {
 		return st, err
 	}
@@ -234,7 +239,7 @@ func record(ctx context.Context) (context.Context, context.CancelFunc) {
 // failed says that a step is not done. One that was interrupted has not failed: it stays begun.
 func (w *work) failed(ctx context.Context, step Step, cause error) (*State, error) {
 	err := fail.Hint(fmt.Errorf("step %q of plan %s: %w", step.Name, w.plan.ID, cause), orElse(fail.HintOf(cause),
-		fmt.Sprintf("go on with: steward plan run %s --party %s, or go back with: steward plan rollback %s", w.plan.ID, w.party, w.plan.ID)))
+		fmt.Sprintf("go on with: steward plan run %s --party %s, or go back with: steward plan rollback %s --party %s", w.plan.ID, w.party, w.plan.ID, w.party)))
 	if ctx.Err() != nil {
 		return nil, err
 	}

@@ -133,6 +133,22 @@ func TestOptional(t *testing.T) {
 	pl.world.want(t, "a", "clean")
 }
 
+// What is left of a plan is not begun either by a run that was under way when another plan was opened.
+func TestOptionalMeanwhile(t *testing.T) {
+	t.Parallel()
+	pl := filePlace(t)
+	p := pl.opened(t, "a m1", "clean m2 after a optional", "sweep m2 optional")
+	together(t, pl, p, "m1")
+	r := pl.on(t, "m2")
+	r.Hook = func(point string) {
+		if point == "after board done clean" {
+			pl.opened(t, "x m1")
+		}
+	}
+	wantCode(t, r.Run(t.Context(), p, "m2"), fail.Unsafe, "opened since")
+	pl.world.want(t, "a", "clean")
+}
+
 // Two machines that say they are the same party: the first one is it, also when their names are the same.
 func TestClaim(t *testing.T) {
 	t.Parallel()

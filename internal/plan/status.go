@@ -34,6 +34,7 @@ type PartyStatus struct {
 
 // StepStatus is how one step stands.
 type StepStatus struct {
+	Party    string `json:"-"` // which it is listed under
 	Name     string `json:"name"`
 	Text     string `json:"text"`
 	Optional bool   `json:"optional,omitempty"`
@@ -70,7 +71,7 @@ func StatusOf(p *Plan, st *State) *Status {
 }
 
 func (s *State) stepStatus(p *Plan, step Step) StepStatus {
-	out := StepStatus{Name: step.Name, Text: step.Text, Optional: step.Optional}
+	out := StepStatus{Party: step.Party, Name: step.Name, Text: step.Text, Optional: step.Optional}
 	if st := s.Steps[step.Name]; st != nil {
 		out.StepState = *st
 	}
@@ -81,6 +82,19 @@ func (s *State) stepStatus(p *Plan, step Step) StepStatus {
 		out.Waits = s.missing(p, step.Name)
 	}
 	return out
+}
+
+// Underway are the steps that were begun, to be done or undone, and of which nothing was heard since: they are going on, or whoever did them was killed.
+func (s *Status) Underway() []StepStatus {
+	var all []StepStatus
+	for _, party := range s.Parties {
+		for _, step := range party.Steps {
+			if step.Mark == Begun || step.Mark == Undoing && step.Error == "" {
+				all = append(all, step)
+			}
+		}
+	}
+	return all
 }
 
 // Failed are the steps whose last attempt to do or undo them failed.

@@ -271,6 +271,31 @@ func TestOlderBoard(t *testing.T) {
 	wantCode(t, r.Run(t.Context(), p, "m1"), fail.Unsafe, `"a"`, "was never begun by the store", "not as this machine left it")
 }
 
+// A state that was put back to when its plan was open does not make two plans open at once; it can be given up again.
+func TestOlderStateOfClosedPlan(t *testing.T) {
+	t.Parallel()
+	pl := filePlace(t)
+	p := pl.opened(t, "a m1", "b m2 after a")
+	together(t, pl, p, "m1")
+	r := pl.on(t, "m1")
+	old, _, err := r.Board.Read(t.Context(), p.ID+"/state.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(t.Context(), p.ID, "why"); err != nil {
+		t.Fatal(err)
+	}
+	next := pl.opened(t, "x m1")
+	overwrite(t, r, p.ID+"/state.json", old)
+	wantCode(t, pl.on(t, "m2").Run(t.Context(), p, "m2"), fail.Unsafe, next.ID, "an old copy", "steward plan close "+p.ID)
+	_, err = pl.on(t, "m1").Rollback(t.Context(), p, "m1")
+	wantCode(t, err, fail.Unsafe, next.ID, "an old copy")
+	pl.world.want(t, "a")
+	if err := r.Close(t.Context(), p.ID, "again"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A result that nobody could read is the step's failure.
 func TestBadResult(t *testing.T) {
 	t.Parallel()
