@@ -111,7 +111,7 @@ var uses = map[string]part{
 	"keys history":       everywhere | anyStore | opening,
 	"keys diff":          everywhere | anyStore | anyEtcd | opening,
 	"doctor":             everywhere,
-	"defrag":             everywhere | anyEtcd | asking,
+	"defrag":             everywhere | anyStore | anyEtcd | asking,
 	"compact":            everywhere | anyStore | anyEtcd,
 	"alarm list":         everywhere | anyEtcd,
 	"alarm disarm":       everywhere | anyEtcd,

@@ -32,7 +32,7 @@ const (
 type planLock struct {
 	store   store.Store
 	machine plan.Machine
-	dir     string // with the file locks: only below the same folder do they say that a holder on this machine is gone
+	dir     string // with the file locks: only below the same folder do they say that a holder on this machine is gone; "": there are none
 	ttl     time.Duration
 }
 
@@ -41,9 +41,12 @@ var _ plan.Lock = (*planLock)(nil)
 // Hold implements plan.Lock. What is taken here is never finished, only released: the lease is a lock, not a schedule.
 func (l *planLock) Hold(ctx context.Context, name string) (context.Context, func(), error) {
 	here := fmt.Sprintf("%s (machine %s, journals in %s) process ", l.machine.Host, l.machine.ID, l.dir)
+	if l.dir == "" {
+		here = l.machine.Host + " process "
+	}
 	claim := lease.Claim{
 		Holder: fmt.Sprintf("%s%d", here, os.Getpid()), Tick: time.Now(), TTL: l.ttl,
-		Gone: func(holder string) bool { return strings.HasPrefix(holder, here) },
+		Gone: func(holder string) bool { return l.dir != "" && strings.HasPrefix(holder, here) },
 	}
 	taken, outcome, err := lease.Take(ctx, l.store, planLocks+name+planLockSuffix, claim)
 	if err != nil {

@@ -92,10 +92,7 @@ func compactHistory(c *call) error {
 	}
 	out := compactAnswer{DryRun: c.Bool("dry-run"), Compact: p, Recorded: recorded}
 	if p.Revision > 0 && !out.DryRun {
-		if err := c.withBars(cluster, func() error {
-			out.Done, err = cluster.Compact(c.ctx, v, p.Revision)
-			return err
-		}); err != nil {
+		if out.Done, err = cluster.Compact(c.ctx, v, p.Revision); err != nil {
 			return err
 		}
 	}

@@ -90,7 +90,7 @@ func defrag(c *call) error {
 			return err
 		}
 	}
-	err = c.withBars(cluster, func() error {
+	err = c.alone(cfg, func() error {
 		out.Done, err = cluster.Defrag(c.ctx, out.Defrag, maintain.DefragOptions{Pause: c.Duration("pause"), Force: c.String("force"), Known: gates})
 		return err
 	})

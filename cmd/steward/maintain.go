@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"etcd-steward/internal/config"
 	"etcd-steward/internal/fail"
+	"etcd-steward/internal/plan"
 	"etcd-steward/internal/term"
 	"etcd-steward/membership/maintain"
 	"etcd-steward/membership/probe"
@@ -54,21 +57,50 @@ func (c *call) maintenance(cfg *config.Config) (*maintain.Cluster, *probe.View, 
 	return cluster, v, nil
 }
 
+// maintenanceLock is who defragments; maintenanceTTL, how long one that was killed keeps others out.
+const (
+	maintenanceLock = "maintenance"
+	maintenanceTTL  = 30 * time.Second
+	maintenanceAsks = 15 * time.Second // how long a store that does not answer is waited for
+)
+
+// alone keeps a second operator's defragmentation out while f runs, through the store: two at once could stop two members at the same moment. Where there is no
+// store, or it cannot be asked, that is up to the operators: a full etcd must not wait for it.
+func (c *call) alone(cfg *config.Config, f func() error) error {
+	if cfg.Store == "" {
+		return f()
+	}
+	ctx, cancel := context.WithCancelCause(c.ctx)
+	defer cancel(nil)
+	asking := time.AfterFunc(maintenanceAsks, func() { cancel(fmt.Errorf("no answer within %v", maintenanceAsks)) })
+	bounded := *c
+	bounded.ctx = ctx
+	r, err := bounded.existing(cfg)
+	if err == nil {
+		lock := &planLock{store: r.Store(), machine: plan.Machine{Host: hostname()}, ttl: maintenanceTTL}
+		var release func()
+		if _, release, err = lock.Hold(ctx, maintenanceLock); err == nil {
+			asking.Stop()
+			defer release()
+			return f()
+		}
+	}
+	if held := new(plan.HeldError); errors.As(err, &held) {
+		return fail.Refused(fmt.Errorf("another defragmentation of this cluster is under way: %w", held), "wait for it to end, then the same again")
+	}
+	if c.ctx.Err() != nil {
+		return c.ctx.Err()
+	}
+	c.note("warning: the store cannot be used to keep a second operator out: %v", err)
+	return f()
+}
+
 // passed refuses what is closed, and says what was forced.
 func (c *call) passed(gates []maintain.Gate) error {
 	forced, err := maintain.Pass(gates, c.String("force"))
 	for _, line := range forced {
 		c.note("warning: %s", line)
 	}
-	return err
-}
-
-// withBars draws progress while f runs.
-func (c *call) withBars(cluster *maintain.Cluster, f func() error) error {
-	progress, stop := c.bars()
-	cluster.Bar = progress
-	err := f()
-	stop(err == nil)
 	return err
 }
 

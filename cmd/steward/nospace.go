@@ -80,8 +80,8 @@ func nospace(c *call) error {
 			return fail.Hint(fmt.Errorf("the backup before anything is removed: %w", err), hintOr(err, "--no-backup does without"))
 		}
 	}
-	result := maintain.Freed{}
-	err = c.withBars(cluster, func() error {
+	var result maintain.Freed
+	err = c.alone(cfg, func() error {
 		result, err = cluster.Free(c.ctx, p, maintain.NospaceOptions{Pause: c.Duration("pause"), Force: c.String("force"), Known: gates})
 		return err
 	})

@@ -73,6 +73,7 @@ func (c *Cluster) Compact(ctx context.Context, v *probe.View, revision int64) (d
 		return false, err
 	}
 	defer func() { _ = conn.Close() }()
+	c.say("removing the history before revision %d", revision)
 	_, err = probe.Call(ctx, conn, compactLimit, conn.KV().Compact, &pb.CompactionRequest{Revision: revision, Physical: true})
 	switch {
 	case err == nil:

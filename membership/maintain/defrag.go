@@ -34,10 +34,8 @@ type Done struct {
 // returned in any case.
 func (c *Cluster) Defrag(ctx context.Context, d Defrag, o DefragOptions) ([]Done, error) {
 	var done []Done
-	total := int64(len(d.Steps))
-	c.bar("defragment", 0, total)
 	for i, s := range d.Steps {
-		if i > 0 {
+		if i > 0 && o.Pause > 0 {
 			c.say("pause of %v", o.Pause)
 			if err := pause(ctx, o.Pause); err != nil {
 				return done, err
@@ -57,8 +55,7 @@ func (c *Cluster) Defrag(ctx context.Context, d Defrag, o DefragOptions) ([]Done
 			return done, err
 		}
 		done = append(done, one)
-		c.bar("defragment", int64(i+1), total)
-		c.say("%s: %s before, %s after, in %.1f s", one.Name, bytes(one.Before), bytes(one.After), one.Seconds)
+		c.say("%s, %d of %d: %s before, %s after, in %.1f s", one.Name, i+1, len(d.Steps), bytes(one.Before), bytes(one.After), one.Seconds)
 		if err := c.settled(ctx, s.Member); err != nil {
 			return done, fmt.Errorf("after %s: %w", s.Name, err)
 		}

@@ -44,7 +44,7 @@ func GatesOfDefrag(v *probe.View, d Defrag) []Gate {
 		case a == nil:
 			all = append(all, Gate{
 				Rule: "every member answers", Member: m.ID, Evidence: agreed.NameOf(m.ID) + " does not", Force: true,
-				Safe: "bring it back, or remove it: steward member replace " + agreed.NameOf(m.ID),
+				Safe: "bring it back, or replace it: steward member replace " + agreed.NameOf(m.ID),
 			})
 		case a.Index > a.Applied && a.Index-a.Applied >= settledLag && !m.Learner:
 			all = append(all, Gate{

@@ -22,19 +22,12 @@ import (
 // Cluster is where maintenance is done, and who is told.
 type Cluster struct {
 	Access probe.Access
-	Say    func(line string)                     // one line for people; nil: nobody listens
-	Bar    func(stage string, done, total int64) // progress; nil: nobody looks
+	Say    func(line string) // one line for people; nil: nobody listens
 }
 
 func (c *Cluster) say(format string, a ...any) {
 	if c.Say != nil {
 		c.Say(fmt.Sprintf(format, a...))
-	}
-}
-
-func (c *Cluster) bar(stage string, done, total int64) {
-	if c.Bar != nil {
-		c.Bar(stage, done, total)
 	}
 }
 

@@ -93,7 +93,8 @@ func (c *Cluster) Free(ctx context.Context, n Nospace, o NospaceOptions) (out Fr
 		}
 		alarms := ofKind(Alarms(v), "NOSPACE")
 		if _, err := Pass(GatesOfDisarm(v, alarms), ""); err != nil { // what was forced is the way there
-			return out, fail.Hint(errors.Join(err, c.explainFull(ctx, v, &out)), n.more())
+			c.explainFull(ctx, v, &out)
+			return out, fail.Hint(err, n.more())
 		}
 		if err := c.Disarm(ctx, v, alarms); err != nil {
 			return out, err
@@ -114,12 +115,10 @@ func (n Nospace) more() string {
 // free is compaction and defragmentation.
 func (c *Cluster) free(ctx context.Context, v *probe.View, n Nospace, o NospaceOptions, out *Freed) (*probe.View, error) {
 	if n.Compact.Revision > 0 {
-		c.bar("compact", 0, 1)
 		done, err := c.Compact(ctx, v, n.Compact.Revision)
 		if err != nil {
 			return nil, err
 		}
-		c.bar("compact", 1, 1)
 		out.Compacted = n.Compact.Revision
 		if done {
 			c.say("history before revision %d is removed", n.Compact.Revision)
@@ -158,9 +157,7 @@ func (c *Cluster) prove(ctx context.Context, out *Freed) error {
 	}
 	out.Sizes = Sizes(v)
 	raised := ofKind(Alarms(v), "NOSPACE")
-	if err := c.explainFull(ctx, v, out); err != nil {
-		return err
-	}
+	c.explainFull(ctx, v, out)
 	if !out.Writable || len(raised) > 0 {
 		out.Writable = false
 		return fail.Hint(errors.New("the cluster still refuses writes for want of space"), "raise --quota-backend-bytes of every member, one after the other, then: steward nospace")
@@ -168,8 +165,8 @@ func (c *Cluster) prove(ctx context.Context, out *Freed) error {
 	return nil
 }
 
-// explainFull notes which keys fill the database, when it is they who do.
-func (c *Cluster) explainFull(ctx context.Context, v *probe.View, out *Freed) error {
+// explainFull notes which keys fill the database, when it is they who do. That it cannot find out is worth a line, and changes nothing of what was done.
+func (c *Cluster) explainFull(ctx context.Context, v *probe.View, out *Freed) {
 	for _, s := range Sizes(v) {
 		if s.Quota <= 0 || float64(s.InUse) < inUseShare*float64(s.Quota) {
 			continue
@@ -177,8 +174,9 @@ func (c *Cluster) explainFull(ctx context.Context, v *probe.View, out *Freed) er
 		out.FullText = fmt.Sprintf("the data themselves take %s of %s's quota of %s: delete what is not needed, or raise --quota-backend-bytes of every member (etcd recommends 8 GiB at most)",
 			bytes(s.InUse), s.Name, bytes(s.Quota))
 		var err error
-		out.Full, _, err = c.Largest(ctx, v, 10)
-		return err
+		if out.Full, _, err = c.Largest(ctx, v, 10); err != nil {
+			c.say("which keys are the most could not be found out: %v", err)
+		}
+		return
 	}
-	return nil
 }
