@@ -31,7 +31,7 @@ func (s *Site) check(ctx context.Context, t *plan.Task) (any, error) {
 	if err := h.Machine.Refuse(host.Add); err != nil {
 		return nil, err
 	}
-	_, b, err := s.look(ctx, t.Plan)
+	b, err := BasisOf(*t.Plan)
 	if err != nil {
 		return nil, err
 	}
@@ -42,29 +42,35 @@ func (s *Site) check(ctx context.Context, t *plan.Task) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e == nil {
-		if _, err := h.place(); err != nil {
-			return nil, err
-		}
-		return nil, s.others(ctx, t, b, nil)
-	}
-	if err := h.idle(ctx, e); err != nil {
+	w, err := h.wanted(b, Added{}, e) // before the cluster is asked, which may take the same certificates
+	if err != nil {
 		return nil, err
 	}
+	if _, b, err = s.look(ctx, t.Plan); err != nil {
+		return nil, err
+	}
+	if e != nil {
+		if err := h.idle(ctx, e); err != nil {
+			return nil, err
+		}
+	}
+	e = w.etcd // as it will be
 	if err := h.dataMayGo(e, b); err != nil {
 		return nil, err
 	}
 	if err := h.walMayBe(e); err != nil {
 		return nil, err
 	}
-	settings, err := settingsFor(*b.Adds, Added{}, b, e)
-	if err != nil {
+	if err := h.readable(e); err != nil {
 		return nil, err
 	}
-	for _, u := range []string{b.Adds.PeerURL, settings["advertise-client-urls"]} {
+	for _, u := range []string{b.Adds.PeerURL, w.settings["advertise-client-urls"]} {
 		if err := free(ctx, u); err != nil {
 			return nil, err
 		}
+	}
+	if err := s.servesClients(e, w.settings["advertise-client-urls"]); err != nil {
+		return nil, err
 	}
 	if err := s.others(ctx, t, b, e); err != nil {
 		return nil, err

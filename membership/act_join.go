@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,19 +36,23 @@ func (s *Site) configure(ctx context.Context, t *plan.Task) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out Configured
 	if e != nil {
 		if err := h.idle(ctx, e); err != nil {
 			return nil, err
 		}
-		if err := h.dataMayGo(e, b); err != nil {
-			return nil, err
-		}
-		if out.Aside, err = h.aside(t, e, suffix(t.Plan)); err != nil {
-			return nil, err
-		}
 	}
-	out.Etcd, out.Edits, err = h.write(t, b, e)
+	w, err := h.asAdded(t, b, e)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.dataMayGo(w.etcd, b); err != nil {
+		return nil, err
+	}
+	var out Configured
+	if out.Aside, err = h.aside(t, w.etcd, suffix(t.Plan)); err != nil {
+		return nil, err
+	}
+	out.Etcd, out.Edits, err = h.write(t, w, e)
 	if err != nil {
 		return nil, err
 	}
@@ -62,33 +67,30 @@ func (s *Site) configure(ctx context.Context, t *plan.Task) (any, error) {
 	return out, h.Control.Reload(ctx)
 }
 
-// write changes the configuration, or makes one where there is none.
-func (h *Host) write(t *plan.Task, b Basis, e *host.Etcd) (string, []host.Edit, error) {
+// asAdded is what this machine's etcd is to be as the member that was added.
+func (h *Host) asAdded(t *plan.Task, b Basis, e *host.Etcd) (wanted, error) {
 	var added Added
 	if ok, err := t.Result(doAdd, &added); err != nil || !ok {
-		return "", nil, errors.Join(errors.New("the plan does not say as what the member was added"), err)
+		return wanted{}, errors.Join(errors.New("the plan does not say as what the member was added"), err)
 	}
-	settings, err := settingsFor(*b.Adds, added, b, e)
-	if err != nil {
-		return "", nil, err
-	}
+	return h.wanted(b, added, e)
+}
+
+// write changes the configuration, or makes one where there is none.
+func (h *Host) write(t *plan.Task, w wanted, e *host.Etcd) (string, []host.Edit, error) {
 	if e != nil {
-		edits, err := h.Machine.Configure(e, settings, tag(t.Plan))
+		edits, err := h.Machine.Configure(e, w.settings, tag(t.Plan))
 		if err == nil {
 			t.Say("etcd's configuration was written: %s", editList(edits))
 		}
 		return e.Name, edits, err
 	}
-	place, err := h.place()
+	maps.DeleteFunc(w.settings, func(_, v string) bool { return v == "" })
+	made, edits, err := h.Machine.Create(w.place, w.settings, tag(t.Plan))
 	if err != nil {
 		return "", nil, err
 	}
-	maps.DeleteFunc(settings, func(_, v string) bool { return v == "" })
-	made, edits, err := h.Machine.Create(place, settings, h.Image, tag(t.Plan))
-	if err != nil {
-		return "", nil, err
-	}
-	t.Say("etcd was set up as %s (%s): %s", place.Kind, place.Why, editList(edits))
+	t.Say("etcd was set up as %s (%s): %s", w.place.Kind, w.place.Why, editList(edits))
 	return made.Name, edits, nil
 }
 
@@ -102,11 +104,6 @@ func editList(edits []host.Edit) string {
 
 // tag names what a plan has changed on a machine.
 func tag(p *plan.Plan) string { return p.ID }
-
-// place is how this machine can run an etcd, when it runs none yet.
-func (h *Host) place() (host.Place, error) {
-	return h.Machine.Place(h.Image)
-}
 
 // settingsFor are what a member's configuration must say to join. What it says otherwise stays: certificates, directories, limits.
 func settingsFor(n Newcomer, added Added, b Basis, e *host.Etcd) (map[string]string, error) {
@@ -122,8 +119,12 @@ func settingsFor(n Newcomer, added Added, b Basis, e *host.Etcd) (map[string]str
 		delete(out, "force-new-cluster")
 	}
 	if e == nil || !listens(e.URLs("listen-peer-urls"), n.PeerURL) {
-		if out["listen-peer-urls"], err = listenURL(n.PeerURL); err != nil {
+		own, err := listenURL(n.PeerURL)
+		if err != nil {
 			return nil, err
+		}
+		if out["listen-peer-urls"] = own; e == nil || e.Bare() {
+			out["listen-peer-urls"] = cmp.Or(listenLike(b.Like, "listen-peer-urls", own), own)
 		}
 	}
 	client := clientURL(b, u)
@@ -148,8 +149,25 @@ func settingsFor(n Newcomer, added Added, b Basis, e *host.Etcd) (map[string]str
 		if loop := x.Scheme + "://127.0.0.1:" + x.Port(); loop != own && !strings.HasPrefix(own, x.Scheme+"://127.") {
 			out["listen-client-urls"] += "," + loop
 		}
+		if e == nil || e.Bare() {
+			out["listen-client-urls"] = cmp.Or(listenLike(b.Like, "listen-client-urls", own), out["listen-client-urls"])
+		}
+	}
+	if b.Like != nil && (e == nil || e.Bare() && e.Settings["listen-metrics-urls"].Value == "") {
+		if metrics := listenMetrics(b.Like, u); metrics != "" {
+			out["listen-metrics-urls"] = metrics
+		}
 	}
 	return out, nil
+}
+
+// listenMetrics is where a new member serves metrics as the template's does.
+func listenMetrics(t *host.Template, peer *url.URL) string {
+	found, err := addresses(peer.Hostname(), lookup)
+	if err != nil || len(found) == 0 {
+		return ""
+	}
+	return joined(t.Listen("listen-metrics-urls", found[0]))
 }
 
 func sameHost(x, y *url.URL) bool {
@@ -225,7 +243,11 @@ func (s *Site) unconfigure(ctx context.Context, t *plan.Task) error {
 	if done, err := t.Result(doConfigure, &out); err != nil {
 		return err
 	} else if !done && e != nil { // it stopped in the middle: with the same tag it says what it has changed
-		if _, out.Edits, err = h.write(t, b, e); err != nil {
+		w, err := h.asAdded(t, b, e)
+		if err != nil {
+			return err
+		}
+		if _, out.Edits, err = h.write(t, w, e); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"etcd-steward/internal/fail"
+	"etcd-steward/internal/host"
 	"etcd-steward/internal/plan"
 )
 
@@ -21,6 +22,9 @@ type Basis struct {
 	Removes  ID        `json:"removes,omitempty"`
 	Promotes ID        `json:"promotes,omitempty"`
 	Updates  *Address  `json:"updates,omitempty"`
+
+	// Like is the etcd of the machine on which the plan was made: a new one without configuration is set up alike.
+	Like *host.Template `json:"like,omitempty"`
 }
 
 // Newcomer is a member that is to be.

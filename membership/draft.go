@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"etcd-steward/internal/fail"
+	"etcd-steward/internal/host"
 	"etcd-steward/internal/plan"
 	"etcd-steward/membership/probe"
 	"etcd-steward/membership/quorum"
@@ -56,12 +57,15 @@ type Origin struct {
 	LedSince time.Duration
 	// Lookup resolves a host name; nil: URLs are compared as they are written.
 	Lookup func(host string) ([]string, error)
+	// Like is what a new member has in common with the etcd of this machine; nil where there is none.
+	Like *host.Template
 }
 
 // draft is a plan in the making, and what each of its steps means for the quorum.
 type draft struct {
 	plan  plan.Plan
 	basis Basis
+	like  *host.Template
 	sim   []quorum.Step
 	index []int // sim[i] is what plan.Steps[index[i]] does
 }
@@ -70,6 +74,7 @@ func (o Origin) draft(c *Cluster, kind, title string) *draft {
 	return &draft{
 		plan:  plan.Plan{Kind: kind, Title: title, Cluster: c.ID.String(), Made: o.View.At.UTC().Truncate(time.Second), MadeBy: o.Host},
 		basis: basisOf(c),
+		like:  o.Like,
 	}
 }
 

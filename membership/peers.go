@@ -98,40 +98,94 @@ func greet(ctx context.Context, peerURL string, conf *tls.Config) (ID, time.Dura
 
 // peerTLS is what this machine's etcd shows to its peers, and trusts. The certificate must serve in both directions: etcd is its peers' server and client.
 func (s *Site) peerTLS(e *host.Etcd, peerURL string) (*tls.Config, error) {
-	if e == nil {
-		return nil, fail.Refused(errors.New("members talk TLS to each other, and no etcd with certificates is set up on this machine"), "set peer-cert-file, peer-key-file and peer-trusted-ca-file in its configuration first")
-	}
-	files := map[string]string{}
-	for _, f := range []string{"peer-cert-file", "peer-key-file", "peer-trusted-ca-file"} {
-		if e.Value(f) == "" {
-			return nil, fail.Refused(fmt.Errorf("the members talk TLS to each other, and this machine's etcd has no %s", f), "issue a certificate for this machine, and set "+f)
-		}
-		inside, err := e.HostPath(e.Value(f))
-		if err != nil {
-			return nil, err
-		}
-		files[f] = s.Host.Machine.Path(inside)
-	}
-	pair, err := tls.LoadX509KeyPair(files["peer-cert-file"], files["peer-key-file"])
+	files, err := s.files(e, "peer-cert-file", "peer-key-file", "peer-trusted-ca-file")
 	if err != nil {
-		return nil, fail.Refused(fmt.Errorf("this machine's peer certificate: %w", err), "certificate and key must belong together, and be readable")
+		return nil, err
 	}
-	pem, err := os.ReadFile(files["peer-trusted-ca-file"])
+	pair, pool, err := loadPair("peer", files)
 	if err != nil {
-		return nil, fail.Refused(fmt.Errorf("this machine's peer CA: %w", err), "copy it from another member")
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fail.Refused(fmt.Errorf("%s holds no certificate", files["peer-trusted-ca-file"]), "copy the CA from another member")
+		return nil, err
 	}
 	if err := fit(pair, pool, peerURL, time.Now()); err != nil {
-		return nil, fail.Refused(fmt.Errorf("this machine's peer certificate %s: %w", files["peer-cert-file"], err), "issue one for this machine's name and address, for server and client use, by the members' CA")
+		return nil, fail.Refused(fmt.Errorf("this machine's peer certificate %s: %w", files[0], err), "issue one for this machine's name and address, for server and client use, by the members' CA")
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, RootCAs: pool}, nil
 }
 
-// fit says why a certificate cannot be a peer's at that URL.
-func fit(pair tls.Certificate, pool *x509.CertPool, peerURL string, now time.Time) error {
+// servesClients: the certificate that etcd will show to clients is good for where they will reach it.
+func (s *Site) servesClients(e *host.Etcd, clientURL string) error {
+	if !strings.HasPrefix(clientURL, "https://") || e.Value("auto-tls") == "true" {
+		return nil
+	}
+	flags := []string{"cert-file", "key-file"}
+	if e.Value("trusted-ca-file") != "" {
+		flags = append(flags, "trusted-ca-file")
+	}
+	files, err := s.files(e, flags...)
+	if err != nil {
+		return err
+	}
+	pair, pool, err := loadPair("server", files)
+	if err != nil {
+		return err
+	}
+	err = fit(pair, pool, clientURL, time.Now(), x509.ExtKeyUsageServerAuth)
+	var stranger x509.UnknownAuthorityError
+	if errors.As(err, &stranger) && s.Access.TLS != nil { // clients' own certificates may be another authority's
+		err = fit(pair, s.Access.TLS.RootCAs, clientURL, time.Now(), x509.ExtKeyUsageServerAuth)
+	}
+	if err != nil {
+		return fail.Refused(fmt.Errorf("this machine's server certificate %s: %w", files[0], err), "issue one for this machine's name and address, for server and client use, by the members' CA")
+	}
+	return nil
+}
+
+// files are where those of an etcd's settings lie on this machine.
+func (s *Site) files(e *host.Etcd, flags ...string) ([]string, error) {
+	all := make([]string, 0, len(flags))
+	for _, f := range flags {
+		if e.Value(f) == "" {
+			return nil, fail.Refused(fmt.Errorf("the members talk TLS, and this machine's etcd has no %s", f), "issue a certificate for this machine, and set "+f)
+		}
+		outside, err := e.HostPath(e.Value(f))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s.Host.Machine.Path(outside))
+	}
+	return all, nil
+}
+
+// loadPair reads a certificate, its key, and whom it trusts; nil where no such file is named.
+func loadPair(use string, files []string) (tls.Certificate, *x509.CertPool, error) {
+	pair, err := tls.LoadX509KeyPair(files[0], files[1])
+	if err != nil {
+		return pair, nil, fail.Refused(fmt.Errorf("this machine's %s certificate: %w", use, err), "certificate and key must belong together, and be readable")
+	}
+	if len(files) < 3 {
+		return pair, nil, nil
+	}
+	pem, err := os.ReadFile(files[2])
+	if err != nil {
+		return pair, nil, fail.Refused(fmt.Errorf("this machine's %s CA: %w", use, err), "copy it from another member")
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return pair, nil, fail.Refused(fmt.Errorf("%s holds no certificate", files[2]), "copy the CA from another member")
+	}
+	return pair, pool, nil
+}
+
+// peerUses are what a peer's certificate is for: it is its peers' server and client.
+var peerUses = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+
+var useNames = map[x509.ExtKeyUsage]string{x509.ExtKeyUsageServerAuth: "a server", x509.ExtKeyUsageClientAuth: "a client"}
+
+// fit says why a certificate cannot be a member's at that URL: a peer's, unless other uses are named. Without authorities, nobody can say who signed it.
+func fit(pair tls.Certificate, pool *x509.CertPool, peerURL string, now time.Time, uses ...x509.ExtKeyUsage) error {
+	if len(uses) == 0 {
+		uses = peerUses
+	}
 	leaf := pair.Leaf
 	if leaf == nil {
 		var err error
@@ -158,11 +212,11 @@ func fit(pair tls.Certificate, pool *x509.CertPool, peerURL string, now time.Tim
 			between.AddCert(c)
 		}
 	}
-	for use, name := range map[x509.ExtKeyUsage]string{x509.ExtKeyUsageServerAuth: "a server", x509.ExtKeyUsageClientAuth: "a client"} {
+	for _, use := range uses {
 		_, err := leaf.Verify(x509.VerifyOptions{Roots: pool, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{use}})
 		var invalid x509.CertificateInvalidError
 		if errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage {
-			return fmt.Errorf("it is not for %s's use, and a peer is both", name)
+			return fmt.Errorf("it is not for %s's use, and a member's must be", useNames[use])
 		} else if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package membership
 import (
 	"fmt"
 
+	"etcd-steward/internal/host"
 	"etcd-steward/internal/plan"
 	"etcd-steward/membership/quorum"
 )
@@ -54,6 +55,7 @@ func (d *draft) checkMachine(n Newcomer) (plan.Step, any) {
 
 // join is the common part of an addition and a replacement, from the moment at which the cluster may be changed.
 func (d *draft) join(n Newcomer, resumes ID) {
+	d.basis.Like = d.like
 	id, sim := uint64(newID), quorum.Step{Kind: quorum.AddLearner, ID: newID}
 	as := "a learner, which has no vote yet"
 	if n.Voter {
@@ -66,7 +68,7 @@ func (d *draft) join(n Newcomer, resumes ID) {
 	} else {
 		d.step(add, nil, sim)
 	}
-	d.step(plan.Step{Action: doConfigure, Party: n.Name, Text: "write etcd's configuration", After: []string{doAdd}}, nil)
+	d.step(plan.Step{Action: doConfigure, Party: n.Name, Text: "write etcd's configuration" + alike(d.like), After: []string{doAdd}}, nil)
 	d.step(plan.Step{Action: doStart, Party: n.Name, Text: "start etcd"}, nil)
 	d.step(plan.Step{Action: doStarted, Party: n.Name, Text: "wait until etcd has started and serves"}, nil,
 		quorum.Step{Kind: quorum.Start, ID: id, Name: n.Name})
@@ -77,6 +79,17 @@ func (d *draft) join(n Newcomer, resumes ID) {
 	d.step(plan.Step{Action: doCatchUp, Party: Operator, Text: fmt.Sprintf("wait until %s has caught up", n.Name), After: []string{doStarted}}, nil)
 	d.step(plan.Step{Action: doPromote, Party: Operator, Text: fmt.Sprintf("promote %s to a voter", n.Name), Final: true}, nil, quorum.Step{Kind: quorum.Promote, ID: id})
 	d.step(plan.Step{Action: doVerify, Party: Operator, Text: "compare the data of all members"}, nil)
+}
+
+// alike says what a machine without configuration would be given: people see it on both sides before they agree.
+func alike(t *host.Template) string {
+	switch {
+	case t == nil:
+		return ""
+	case t.Kind == host.StaticPod && t.Image != "":
+		return fmt.Sprintf(", where there is none as on %s (static pod of %s)", t.Host, t.Image)
+	}
+	return fmt.Sprintf(", where there is none as on %s (%s)", t.Host, t.Kind)
 }
 
 // Promote plans that a learner becomes a voter.

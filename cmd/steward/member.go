@@ -23,7 +23,7 @@ func memberGroup() *cli.Command {
 
 func init() {
 	for _, kind := range []string{membership.KindAdd, membership.KindRemove, membership.KindReplace, membership.KindPromote, membership.KindUpdate} {
-		planKinds[kind] = func(c *call, _ *plan.Plan) (plan.Actions, error) {
+		planKinds[kind] = func(c *call, p *plan.Plan) (plan.Actions, error) {
 			cfg, err := c.config()
 			if err != nil {
 				return nil, err
@@ -32,7 +32,7 @@ func init() {
 			if err != nil {
 				return nil, err
 			}
-			return site.Actions(), nil
+			return site.Actions(), c.reachAsMember(cfg, site, p)
 		}
 	}
 }
@@ -94,7 +94,9 @@ func (c *call) change(op host.Operation) (*change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &change{c, cfg, room, site, membership.Origin{View: v, Host: hostname(), Force: c.String("force"), Lookup: c.lookup}}, nil
+	return &change{c, cfg, room, site, membership.Origin{
+		View: v, Host: hostname(), Force: c.String("force"), Lookup: c.lookup, Like: site.Host.Like(v),
+	}}, nil
 }
 
 // lookup resolves a host name, within a bound.

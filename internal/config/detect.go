@@ -45,15 +45,15 @@ func find(m *host.Machine, name string) (Found, error) {
 	e, err := m.Etcd(name)
 	switch {
 	case err == nil:
-		return reach(m, e), nil
+		return Reach(m, e), nil
 	case fail.ExitCode(err) == fail.Usage:
 		return Found{}, err
 	}
 	return Found{}, nil // its files cannot be read by this user
 }
 
-// reach is how a client on this machine reaches an etcd.
-func reach(m *host.Machine, e *host.Etcd) Found {
+// Reach is how a client on this machine reaches an etcd.
+func Reach(m *host.Machine, e *host.Etcd) Found {
 	listen := e.Settings["listen-client-urls"]
 	f := Found{Endpoints: nearestURL(listen.Value), Source: listen.Source}
 	if given := e.Etcdctl["ETCDCTL_ENDPOINTS"]; nearestURL(given.Value) != nil {

@@ -23,6 +23,10 @@ type Place struct {
 	File string
 	// Unit runs it; Binary is what the unit starts.
 	Unit, Binary string
+	// Image is what a static pod will run; "" when that is to be said: Machine.Place.
+	Image string
+	// PKI are the certificates that lie ready for it; nil when there are none, or nothing says which.
+	PKI *PKI
 	// Why says by what it was recognised.
 	Why string
 }
@@ -34,6 +38,16 @@ var binaries = []string{"/usr/local/bin/etcd", "/usr/bin/etcd", "/opt/bin/etcd",
 // static pods; a unit etcd.service with /etc/etcd.env where there is a binary. A machine that has an etcd (also one that was never started), and one whose etcd
 // a distribution owns, has none: Configure it, or leave it alone.
 func (m *Machine) Places() []Place {
+	all := m.possible()
+	for i := range all {
+		if k, _, err := m.pki(all[i].Kind, nil, ""); err == nil && k != (PKI{}) {
+			all[i].PKI = &k
+		}
+	}
+	return all
+}
+
+func (m *Machine) possible() []Place {
 	if len(m.Etcds) > 0 || m.Owner != nil {
 		return nil
 	}
@@ -46,14 +60,17 @@ func (m *Machine) Places() []Place {
 	}
 	for _, b := range binaries {
 		if m.tree().Exists(b) {
-			return append(all, Place{Kind: Unit, Name: "etcd", File: "/etc/etcd.env", Unit: newUnit, Binary: b, Why: b + " is installed"})
+			return append(all, Place{Kind: Unit, Name: "etcd", File: newEnvFile, Unit: newUnit, Binary: b, Why: b + " is installed"})
 		}
 	}
 	return all
 }
 
-// newUnit is the unit that Create makes.
-const newUnit = "etcd.service"
+// What Create makes where there is a binary.
+const (
+	newUnit    = "etcd.service"
+	newEnvFile = "/etc/etcd.env"
+)
 
 // unitTaken is why the unit's name is not free: there is one that is not understood, or a mask.
 func (m *Machine) unitTaken() error {
@@ -69,41 +86,71 @@ func (m *Machine) unitTaken() error {
 	return nil
 }
 
-// Place is the one place where an etcd can be made. An image means a static pod. Where two are possible, the certificates that lie ready decide; where those do
-// not tell either, it is refused, and so it is where there is none, or nothing says what a static pod is to run.
-func (m *Machine) Place(image string) (Place, error) {
-	var chosen []Place
+// Place is the one place where an etcd can be made. An image means a static pod. Where two are possible, it is made in the way of another member (like; nil: none is
+// known), else the certificates that lie ready decide; where those do not tell either, it is refused, and so it is where there is none, or nothing says what a
+// static pod is to run.
+func (m *Machine) Place(image string, like *Template) (Place, error) {
 	places := m.Places()
-	for _, p := range places {
-		if k := m.knownPKI(p)[0]; image != "" && p.Kind == StaticPod || image == "" && m.tree().Exists(k.ca) && m.tree().Exists(k.cert) {
-			chosen = append(chosen, p)
-		}
-	}
-	if len(places) == 1 && image == "" {
-		chosen = places
-	}
+	chosen := choose(places, image, like)
 	const pod = "give the image of etcd that the other members run, as in --image registry.k8s.io/etcd:3.6.5-0"
 	switch {
 	case len(places) == 0 || len(chosen) == 0 && image != "":
-		err, hint := errors.New("no etcd is set up on this machine, and none can be"), "install etcd with its unit, or put kubeadm's manifest in place, and type the same command again"
-		if taken := m.unitTaken(); taken != nil {
-			err, hint = fmt.Errorf("%w: %w", err, taken), fail.HintOf(taken)
-		} else if len(m.Problems) > 0 {
-			err = fmt.Errorf("%w; not understood: %s", err, m.Problems[0])
-		}
-		return Place{}, fail.Refused(err, hint)
+		return Place{}, m.noPlace()
 	case len(chosen) != 1:
 		return Place{}, fail.Refused(fmt.Errorf("this machine could run etcd in %d ways: %s; %s", len(places), places[0].Why, places[1].Why),
 			"for a static pod "+pod+"; for a unit install etcd.service, and type the same command again")
-	case chosen[0].Kind == StaticPod && image == "":
-		return Place{}, fail.Refused(fmt.Errorf("etcd would be a static pod here (%s), and nothing says which image it runs", chosen[0].Why), pod)
 	}
-	return chosen[0], nil
+	p := chosen[0]
+	if p.Image = image; p.Image == "" && like != nil && like.Kind == StaticPod {
+		p.Image = like.Image
+	}
+	if p.Kind == Unit {
+		p.Image = ""
+		return p, nil
+	}
+	if p.Image == "" {
+		return Place{}, fail.Refused(fmt.Errorf("etcd would be a static pod here (%s), and nothing says which image it runs", p.Why), pod)
+	}
+	if err := checkImage(p.Image); err != nil {
+		return Place{}, fail.New(fail.Usage, fmt.Errorf("image %q: %w", p.Image, err), pod)
+	}
+	return p, nil
 }
 
-// Create writes what runs an etcd at a place; nothing starts it yet: a static pod is held, a unit neither enabled nor started. Image is what a static pod runs.
-// Where the settings want TLS and name no certificates, those are taken that kubeadm or kubespray put on this machine. The same tag gives the same edits again.
-func (m *Machine) Create(p Place, settings map[string]string, image, tag string) (*Etcd, []Edit, error) {
+// choose are the places that come into question.
+func choose(places []Place, image string, like *Template) (chosen []Place) {
+	of := func(f func(p Place) bool) []Place {
+		return slices.DeleteFunc(slices.Clone(places), func(p Place) bool { return !f(p) })
+	}
+	if image != "" {
+		return of(func(p Place) bool { return p.Kind == StaticPod })
+	}
+	if len(places) == 1 {
+		return places
+	}
+	if like != nil {
+		if alike := of(func(p Place) bool { return p.Kind == like.Kind }); len(alike) == 1 {
+			return alike
+		}
+	}
+	// A unit may use kubeadm's certificates too, which say more of a static pod.
+	return of(func(p Place) bool { return p.PKI != nil && (p.Kind == StaticPod || p.PKI.Cert != kubeadmPair().Cert) })
+}
+
+// noPlace says why no etcd can be made here.
+func (m *Machine) noPlace() error {
+	err, hint := errors.New("no etcd is set up on this machine, and none can be"), "install etcd with its unit, or put kubeadm's manifest in place, and type the same command again"
+	if taken := m.unitTaken(); taken != nil {
+		err, hint = fmt.Errorf("%w: %w", err, taken), fail.HintOf(taken)
+	} else if len(m.Problems) > 0 {
+		err = fmt.Errorf("%w; not understood: %s", err, m.Problems[0])
+	}
+	return fail.Refused(err, hint)
+}
+
+// Create writes what runs an etcd at a place; nothing starts it yet: a static pod is held, a unit neither enabled nor started. What the settings do not say is added
+// as Complete does. The same tag gives the same edits again.
+func (m *Machine) Create(p Place, settings map[string]string, tag string) (*Etcd, []Edit, error) {
 	if err := m.Refuse(Add); err != nil {
 		return nil, nil, err
 	}
@@ -111,31 +158,17 @@ func (m *Machine) Create(p Place, settings map[string]string, image, tag string)
 		return nil, nil, err
 	}
 	all := maps.Clone(settings)
-	if all["data-dir"] == "" {
-		all["data-dir"] = "/var/lib/etcd"
-	}
-	if err := m.findCertificates(p, all); err != nil {
+	if err := m.Complete(nil, p.Kind, nil, all); err != nil {
 		return nil, nil, err
 	}
 	var files []string
 	var err error
 	if p.Kind == StaticPod {
-		file := path.Join(m.parkedDir(), path.Base(p.File))
-		files = []string{file}
-		if image == "" {
-			return nil, nil, fail.New(fail.Usage, errors.New("the image of etcd is not known"), "give one that the other members run, as in registry.k8s.io/etcd:3.6.5-0")
-		}
-		if m.tree().Exists(p.File) {
-			return nil, nil, fail.Refused(fmt.Errorf("%s is there already", p.File), "it runs no etcd that is understood: look at it, and take it away")
-		}
-		err = m.replace(file, newManifest(p.Name, image, all), 0o600, tag)
+		files = []string{path.Join(m.parkedDir(), path.Base(p.File))}
+		err = m.createPod(p, all, files[0], tag)
 	} else {
-		if _, mine := m.edited(path.Join("/etc/systemd/system", p.Unit), tag); !mine {
-			if err := m.unitTaken(); err != nil {
-				return nil, nil, err
-			}
-		}
-		files = []string{p.File, path.Join("/etc/systemd/system", p.Unit)}
+		// The unit first: then an etcd is found, whatever happens, and what is written of it can be gone on with or undone.
+		files = []string{path.Join("/etc/systemd/system", p.Unit), p.File}
 		err = m.createUnit(p, all, files, tag)
 	}
 	var edits []Edit
@@ -143,6 +176,9 @@ func (m *Machine) Create(p Place, settings map[string]string, image, tag string)
 		if e, ok := m.edited(file, tag); ok {
 			edits = append(edits, e)
 		}
+	}
+	if err != nil && len(edits) == 0 {
+		return nil, nil, err
 	}
 	if err == nil {
 		var e *Etcd
@@ -156,21 +192,34 @@ func (m *Machine) Create(p Place, settings map[string]string, image, tag string)
 	return nil, nil, fmt.Errorf("set up etcd: %w", errors.Join(err, m.Undo(edits)))
 }
 
-// createUnit writes the environment file, of which lines of before stay, and the unit.
+func (m *Machine) createPod(p Place, settings map[string]string, file, tag string) error {
+	if err := checkImage(p.Image); err != nil {
+		return fail.New(fail.Usage, errors.New("the image of etcd is not known"), "give one that the other members run, as in registry.k8s.io/etcd:3.6.5-0")
+	}
+	if m.tree().Exists(p.File) {
+		return fail.Refused(fmt.Errorf("%s is there already", p.File), "it runs no etcd that is understood: look at it, and take it away")
+	}
+	return m.replace(file, newManifest(p.Name, p.Image, settings), 0o600, tag)
+}
+
+// createUnit writes the unit, and the environment file, of which lines of before stay.
 func (m *Machine) createUnit(p Place, settings map[string]string, files []string, tag string) error {
-	text, err := m.tree().Read(files[0])
+	if _, mine := m.edited(files[0], tag); !mine {
+		if err := m.unitTaken(); err != nil {
+			return err
+		}
+	}
+	text, err := m.tree().Read(files[1])
 	if err != nil && !tree.Missing(err) {
-		return fmt.Errorf("read %s: %w", files[0], err)
+		return fmt.Errorf("read %s: %w", files[1], err)
 	}
 	for _, flag := range slices.Sorted(maps.Keys(settings)) {
 		text = setVariable(text, variable(flag), settings[flag], false)
 	}
-	if err := m.replace(files[0], text, 0o640, tag); err != nil {
-		return err
-	}
+	text = setVariable(text, variable("force-new-cluster"), "", false) // nobody who joins wants that
 	user := ""
-	if uid, gid, ok := m.account("etcd"); ok && m.mayRead(uid, gid, settings["key-file"], settings["peer-key-file"]) {
-		user = "User=etcd\n" // else root, as with kubeadm's keys, which are for root alone
+	if name := m.newUser(settings); name != "" {
+		user = "User=" + name + "\n"
 	}
 	unitText := `# Written by steward.
 [Unit]
@@ -190,7 +239,18 @@ LimitNOFILE=40000
 [Install]
 WantedBy=multi-user.target
 `
-	return m.replace(files[1], []byte(unitText), 0o644, tag)
+	if err := m.replace(files[0], []byte(unitText), 0o644, tag); err != nil {
+		return err
+	}
+	return m.replace(files[1], text, 0o640, tag)
+}
+
+// newUser is whom a new unit runs as: etcd, where there is one that may read the keys; else root ("") as with kubeadm's keys, which are for root alone.
+func (m *Machine) newUser(settings map[string]string) string {
+	if uid, gid, ok := m.account("etcd"); ok && m.MayRead(uid, gid, settings["key-file"], settings["peer-key-file"]) == "" {
+		return "etcd"
+	}
+	return ""
 }
 
 // account is a user of the machine, and its group.
@@ -209,82 +269,15 @@ func (m *Machine) account(name string) (uid, gid int, ok bool) {
 	return 0, 0, false
 }
 
-// mayRead says whether a user may read files, as far as their modes say. What does not exist yet he may.
-func (m *Machine) mayRead(uid, gid int, files ...string) bool {
+// MayRead is the first of the files that a user may not read, as far as modes say, or "". What does not exist yet he may.
+func (m *Machine) MayRead(uid, gid int, files ...string) string {
 	for _, file := range files {
 		if st, err := m.tree().Stat(file); file != "" && err == nil && !may(st, uid, gid, 0o4) {
-			return false
+			return file
+		}
+		if st, err := m.tree().Stat(path.Dir(file)); file != "" && err == nil && !may(st, uid, gid, 0o1) {
+			return file
 		}
 	}
-	return true
-}
-
-// pki is where an installer puts the certificates of a member.
-type pki struct{ ca, cert, key, peerCert, peerKey string }
-
-func (m *Machine) knownPKI(p Place) []pki {
-	hostname := (&finder{Tree: m.tree(), m: m}).hostName()
-	const spray = "/etc/ssl/etcd/ssl/"
-	kubeadm := pki{
-		"/etc/kubernetes/pki/etcd/ca.crt", "/etc/kubernetes/pki/etcd/server.crt", "/etc/kubernetes/pki/etcd/server.key",
-		"/etc/kubernetes/pki/etcd/peer.crt", "/etc/kubernetes/pki/etcd/peer.key",
-	}
-	member := spray + "member-" + hostname
-	if p.Kind == StaticPod {
-		return []pki{kubeadm}
-	}
-	return []pki{{spray + "ca.pem", member + ".pem", member + "-key.pem", member + ".pem", member + "-key.pem"}, kubeadm}
-}
-
-// findCertificates fills in certificates where https is wanted and none are named.
-func (m *Machine) findCertificates(p Place, s map[string]string) error {
-	client := strings.Contains(s["listen-client-urls"], "https://") && s["cert-file"] == ""
-	peer := strings.Contains(s["listen-peer-urls"], "https://") && s["peer-cert-file"] == ""
-	if !client && !peer {
-		return nil
-	}
-	var looked []string
-	for _, k := range m.knownPKI(p) {
-		looked = append(looked, k.cert)
-		if !m.tree().Exists(k.ca) || !m.tree().Exists(k.cert) || !m.tree().Exists(k.peerCert) {
-			continue
-		}
-		if client {
-			s["trusted-ca-file"], s["cert-file"], s["key-file"], s["client-cert-auth"] = k.ca, k.cert, k.key, "true"
-		}
-		if peer {
-			s["peer-trusted-ca-file"], s["peer-cert-file"], s["peer-key-file"], s["peer-client-cert-auth"] = k.ca, k.peerCert, k.peerKey, "true"
-		}
-		return nil
-	}
-	return fail.Refused(errors.New("this machine has no certificates for the new member"), "put them where they are looked for: "+strings.Join(looked, " or "))
-}
-
-// newManifest is a static pod as kubeadm writes it.
-func newManifest(name, image string, s map[string]string) []byte {
-	var b strings.Builder
-	b.WriteString("# Written by steward.\napiVersion: v1\nkind: Pod\nmetadata:\n  labels:\n    component: etcd\n    tier: control-plane\n  name: " + name +
-		"\n  namespace: kube-system\nspec:\n  containers:\n  - command:\n    - etcd\n")
-	for _, flag := range slices.Sorted(maps.Keys(s)) {
-		b.WriteString("    - " + scalar("--"+flag+"="+s[flag]) + "\n")
-	}
-	b.WriteString("    image: " + scalar(image) + "\n    imagePullPolicy: IfNotPresent\n    name: " + name + "\n    resources:\n      requests:\n        cpu: 100m\n        memory: 100Mi\n")
-	dirs := map[string]string{"etcd-data": s["data-dir"]}
-	if s["wal-dir"] != "" {
-		dirs["etcd-wal"] = path.Dir(s["wal-dir"]) // etcd makes it anew, which it cannot with a mount point
-	}
-	for i, file := range []string{"cert-file", "peer-cert-file"} {
-		if dir := path.Dir(s[file]); s[file] != "" && dirs["etcd-certs-0"] != dir {
-			dirs[fmt.Sprintf("etcd-certs-%d", i)] = dir
-		}
-	}
-	b.WriteString("    volumeMounts:\n")
-	for _, volume := range slices.Sorted(maps.Keys(dirs)) {
-		b.WriteString("    - mountPath: " + scalar(dirs[volume]) + "\n      name: " + volume + "\n")
-	}
-	b.WriteString("  hostNetwork: true\n  priorityClassName: system-node-critical\n  securityContext:\n    seccompProfile:\n      type: RuntimeDefault\n  volumes:\n")
-	for _, volume := range slices.Sorted(maps.Keys(dirs)) {
-		b.WriteString("  - hostPath:\n      path: " + scalar(dirs[volume]) + "\n      type: DirectoryOrCreate\n    name: " + volume + "\n")
-	}
-	return []byte(b.String())
+	return ""
 }

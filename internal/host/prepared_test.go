@@ -26,14 +26,14 @@ func TestCreate(t *testing.T) {
 		want  map[string]string // some settings
 	}{
 		"kubelet": {
-			map[string]string{"etc/kubernetes/manifests/.keep": "", "etc/kubernetes/pki/etcd/ca.crt": "", "etc/kubernetes/pki/etcd/server.crt": "", "etc/kubernetes/pki/etcd/peer.crt": ""},
+			map[string]string{"etc/kubernetes/manifests/.keep": "", "etc/kubernetes/pki/etcd/ca.crt": "", "etc/kubernetes/pki/etcd/server.crt": "", "etc/kubernetes/pki/etcd/server.key": "", "etc/kubernetes/pki/etcd/peer.crt": "", "etc/kubernetes/pki/etcd/peer.key": ""},
 			"registry.k8s.io/etcd:3.6.5-0", "/etc/kubernetes/steward-parked/etcd.yaml",
 			map[string]string{"cert-file": "/etc/kubernetes/pki/etcd/server.crt", "peer-key-file": "/etc/kubernetes/pki/etcd/peer.key"},
 		},
 		"binary": {
 			map[string]string{
 				"usr/local/bin/etcd": "", "etc/hostname": "node4\n", "etc/passwd": "root:x:0:0::/root:/bin/sh\netcd:x:998:998::/:/bin/false\n",
-				"etc/ssl/etcd/ssl/ca.pem": "", "etc/ssl/etcd/ssl/member-node4.pem": "", "etc/etcd.env": "# prepared\nETCD_QUOTA_BACKEND_BYTES=1\nETCD_NAME=x\n",
+				"etc/ssl/etcd/ssl/ca.pem": "", "etc/ssl/etcd/ssl/member-node4.pem": "", "etc/ssl/etcd/ssl/member-node4-key.pem": "", "etc/etcd.env": "# prepared\nETCD_QUOTA_BACKEND_BYTES=1\nETCD_NAME=x\n",
 			},
 			"", "/etc/systemd/system/etcd.service",
 			map[string]string{"cert-file": "/etc/ssl/etcd/ssl/member-node4.pem", "peer-client-cert-auth": "true", "quota-backend-bytes": "1"},
@@ -50,7 +50,9 @@ func TestCreate(t *testing.T) {
 			if len(places) != 1 {
 				t.Fatalf("places: %+v", places)
 			}
-			e, edits, err := m.Create(places[0], settings, c.image, "t")
+			place := places[0]
+			place.Image = c.image
+			e, edits, err := m.Create(place, settings, "t")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -67,7 +69,7 @@ func TestCreate(t *testing.T) {
 					t.Errorf("%s: got %s, want %s", flag, e.Value(flag), want)
 				}
 			}
-			if _, again, err := m.Create(places[0], settings, c.image, "t"); err != nil || !slices.Equal(again, edits) {
+			if _, again, err := m.Create(place, settings, "t"); err != nil || !slices.Equal(again, edits) {
 				t.Errorf("again: %v, %v, want %v", again, err, edits)
 			}
 			if len(Detect(root).Places()) > 0 {
@@ -90,7 +92,7 @@ func TestCreate(t *testing.T) {
 	root := t.TempDir()
 	put(t, root, "usr/bin/etcd", "")
 	m := Detect(root)
-	if _, _, err := m.Create(m.Places()[0], settings, "", "t"); fail.ExitCode(err) != fail.Unsafe || !strings.Contains(err.Error(), "no certificates") {
+	if _, _, err := m.Create(m.Places()[0], settings, "t"); fail.ExitCode(err) != fail.Unsafe || !strings.Contains(err.Error(), "no certificates") {
 		t.Errorf("without certificates: got %v", err)
 	}
 	put(t, root, "var/lib/k0s/etcd/.keep", "")
@@ -121,11 +123,11 @@ func TestCreateTaken(t *testing.T) {
 			if places := m.Places(); len(places) > 0 {
 				t.Errorf("prepared for %+v", places)
 			}
-			_, err := m.Place("")
+			_, err := m.Place("", nil)
 			if fail.ExitCode(err) != fail.Unsafe || !strings.Contains(err.Error(), c.want) || fail.HintOf(err) == "" {
 				t.Errorf("place: got %v, hint %q", err, fail.HintOf(err))
 			}
-			_, _, err = m.Create(Place{Kind: Unit, Name: "etcd", File: "/etc/etcd.env", Unit: "etcd.service", Binary: "/usr/bin/etcd"}, settings, "", "t")
+			_, _, err = m.Create(Place{Kind: Unit, Name: "etcd", File: "/etc/etcd.env", Unit: "etcd.service", Binary: "/usr/bin/etcd"}, settings, "t")
 			if fail.ExitCode(err) != fail.Unsafe || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("create: got %v", err)
 			}
@@ -156,8 +158,11 @@ func TestReplaceDevice(t *testing.T) {
 func TestPlace(t *testing.T) {
 	pod := map[string]string{"etc/kubernetes/manifests/.keep": ""}
 	binary := map[string]string{"usr/local/bin/etcd": ""}
-	adm := map[string]string{"etc/kubernetes/pki/etcd/ca.crt": "", "etc/kubernetes/pki/etcd/server.crt": ""}
-	spray := map[string]string{"etc/hostname": "n4\n", "etc/ssl/etcd/ssl/ca.pem": "", "etc/ssl/etcd/ssl/member-n4.pem": ""}
+	adm := map[string]string{}
+	for _, f := range kubeadmPair().files() {
+		adm[f[1:]] = ""
+	}
+	spray := map[string]string{"etc/hostname": "n4\n", "etc/ssl/etcd/ssl/ca.pem": "", "etc/ssl/etcd/ssl/member-n4.pem": "", "etc/ssl/etcd/ssl/member-n4-key.pem": ""}
 	for name, c := range map[string]struct {
 		files []map[string]string
 		image string
@@ -184,7 +189,7 @@ func TestPlace(t *testing.T) {
 					put(t, root, path, text)
 				}
 			}
-			p, err := Detect(root).Place(c.image)
+			p, err := Detect(root).Place(c.image, nil)
 			if p.Kind != c.want || (err != nil) != (c.err != "") || err != nil && (!strings.Contains(err.Error(), c.err) || fail.ExitCode(err) != fail.Unsafe || fail.HintOf(err) == "") {
 				t.Errorf("got %+v, %v, hint %q", p, err, fail.HintOf(err))
 			}
@@ -203,7 +208,7 @@ func TestCreateUser(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := Detect(root)
-		e, _, err := m.Create(m.Places()[0], map[string]string{"name": "m4", "cert-file": "/etc/cert", "key-file": "/etc/key"}, "", "t")
+		e, _, err := m.Create(m.Places()[0], map[string]string{"name": "m4", "cert-file": "/etc/cert", "key-file": "/etc/key"}, "t")
 		if err != nil {
 			t.Fatal(err)
 		}
