@@ -64,7 +64,7 @@ func now() time.Time { return time.Now().UTC().Truncate(time.Second) }
 
 // Run executes a party's steps from where they stand, and returns when they are done. The same call after a crash, a timeout or an error goes on. It waits for
 // steps of other parties; a step that failed there, a rollback or the end of ctx ends the wait with an error that says so. An exit code of 4 means that
-// nothing was begun.
+// what it names was refused; steps before it may be done.
 func (r *Runner) Run(ctx context.Context, p *Plan, party string) error {
 	return r.work(ctx, p, party, func(ctx context.Context, w *work) error {
 		st, err := r.claim(ctx, w)
