@@ -132,7 +132,7 @@ func (c *Cluster) free(ctx context.Context, v *probe.View, n Nospace, o NospaceO
 	}
 	d := PlanDefrag(v, Rule{All: true})
 	d.Idle = true
-	out.Members, err = c.Defrag(ctx, d, DefragOptions{Pause: o.Pause, Force: o.Force, Known: o.Known})
+	out.Members, err = c.Defrag(ctx, d, DefragOptions(o))
 	if err != nil {
 		return nil, err
 	}
