@@ -117,7 +117,14 @@ func (h *Host) dataMayGo(e *host.Etcd, b Basis) error {
 			continue
 		}
 		if old, ok := b.removed(); ok && is(e, old) {
-			continue
+			other, err := h.others(e, b)
+			if err != nil {
+				return err
+			}
+			if other == "" {
+				continue
+			}
+			return fail.Refused(errors.New(other), "it may be alive: look what it is; add --set-aside to have it renamed")
 		}
 		return fail.Refused(fmt.Errorf("the data directory %s is not empty", dir), "look what it is; add --set-aside to have it renamed")
 	}

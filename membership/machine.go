@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,23 @@ func is(e *host.Etcd, m Spec) bool {
 		}
 	}
 	return m.Name != "" && e.Member() == m.Name
+}
+
+// others is why the data of an etcd are not those of the member that the plan removes: they are another's, of this cluster or of another. A name and a URL can be
+// given again, as to a member that was removed and added anew meanwhile; the IDs in the WAL are its own. "" where they are the member's, and where there are
+// none that can be read: then nothing lives there.
+func (h *Host) others(e *host.Etcd, b Basis) (string, error) {
+	id, err := h.Machine.Whose(e)
+	switch {
+	case errors.Is(err, host.ErrNoIdentity):
+		return "", nil
+	case err != nil:
+		return "", err
+	case id == host.Identity{Cluster: uint64(b.ClusterID), Member: uint64(b.Removes)}:
+		return "", nil
+	}
+	return fmt.Sprintf("the data of %s are those of member %x of cluster %x, and the plan removes member %x of cluster %x",
+		e.Name, id.Member, id.Cluster, uint64(b.Removes), uint64(b.ClusterID)), nil
 }
 
 // Is says whether a member's etcd is the one of this machine.
@@ -187,6 +205,9 @@ func (s *Site) stopOld(ctx context.Context, t *plan.Task) (any, error) {
 	if !is(e, old) {
 		return nil, nil // check says what is in the way, if anything is
 	}
+	if other, err := h.others(e, b); err != nil || other != "" {
+		return nil, err
+	}
 	if _, _, err := s.look(ctx, t.Plan); err != nil {
 		return nil, err
 	}
@@ -265,6 +286,9 @@ func (s *Site) retired(t *plan.Task) (*Host, *host.Etcd, error) {
 			what = fmt.Sprintf("the etcd of %s (%s)", e.Member(), joined(e.URLs("initial-advertise-peer-urls")))
 		}
 		return nil, nil, fail.Refused(fmt.Errorf("this machine has %s, and not that of %s", what, old), "run it on the machine of the removed member")
+	}
+	if other, err := h.others(e, b); err != nil || other != "" {
+		return nil, nil, cmp.Or(err, fail.Refused(errors.New(other), "nothing was done: this etcd is not the removed member's, whatever its name"))
 	}
 	return h, e, nil
 }
