@@ -26,8 +26,10 @@ func (j *judge) reach() {
 			if m.Learner {
 				kind = "learner"
 			}
-			j.add(Warning, NeverStarted, m.ID, Finding{Text: "it was added as a " + kind + " and has never started", Evidence: strings.Join(m.PeerURLs, ", "),
-				Next: fmt.Sprintf("start it with its plan (steward member join PLAN), or: steward member remove %016x", m.ID)})
+			j.add(Warning, NeverStarted, m.ID, Finding{
+				Text: "it was added as a " + kind + " and has never started", Evidence: strings.Join(m.PeerURLs, ", "),
+				Next: fmt.Sprintf("start it with its plan (steward member join PLAN), or: steward member remove %016x", m.ID),
+			})
 			continue
 		}
 		j.silent(m)

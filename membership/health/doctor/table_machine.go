@@ -63,8 +63,12 @@ var machine = []Signature{
 	{
 		ID: "data-dir-access", Severity: Fatal, Over: started,
 		Any: [][]string{
-			{"cannot access data directory"}, {"cannot access member directory"}, {"failed to open", ": permission denied"}, {"failed to create", ": permission denied"},
-			{"mkdir /", ": permission denied"}, {"open /", ": permission denied"},
+			{"cannot access data directory"},
+			{"cannot access member directory"},
+			{"failed to open", ": permission denied"},
+			{"failed to create", ": permission denied"},
+			{"mkdir /", ": permission denied"},
+			{"open /", ": permission denied"},
 		},
 		Means: "etcd may not read or write its files", Cause: "wrong owner or mode, often after a restore as root, or SELinux",
 		Next: []string{"ls -ldZ DATA_DIR DATA_DIR/member", "chown -R etcd: DATA_DIR; chmod 700 DATA_DIR; restorecon -R DATA_DIR"}, Source: "server/etcdserver/bootstrap.go, client/pkg/fileutil",
@@ -87,7 +91,10 @@ var machine = []Signature{
 	{
 		ID: "flags", Severity: Fatal, Over: started,
 		Any: [][]string{
-			{"flag provided but not defined"}, {"failed to verify flags"}, {"conflicting environment variable"}, {"error unmarshaling JSON"},
+			{"flag provided but not defined"},
+			{"failed to verify flags"},
+			{"conflicting environment variable"},
+			{"error unmarshaling JSON"},
 			{"error setting up initial cluster"},
 		},
 		Means: "etcd refuses how it is configured", Cause: "a flag that this version does not have (3.7 dropped --experimental-*), or flags that contradict each other",
