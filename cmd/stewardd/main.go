@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"runtime/debug"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -65,6 +67,8 @@ func app(stdout, stderr io.Writer) *cli.App {
 			if c.NArg() > 0 {
 				return fail.New(fail.Usage, fmt.Errorf("unknown command %q", c.Args().First()), "stewardd --help")
 			}
+			// The daemon reads its signals while it runs. Until the process is over, one more must not end it by force: it would look like a crash.
+			signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 			return daemon.Run(c.Context, daemon.Options{Config: c.String("config"), Log: stderr, Boot: bootElsewhere})
 		},
 		Commands: []*cli.Command{

@@ -25,13 +25,16 @@ type CA struct {
 // Pair is a certificate and its key, as PEM files.
 type Pair struct{ Cert, Key string }
 
+// Valid is how long certificates are valid that are no test's concern: long enough that nobody who looks at them finds that they expire soon.
+const Valid = 400 * 24 * time.Hour
+
 // NewCA makes an authority whose files live as long as the test.
 func NewCA(t T) *CA {
 	t.Helper()
 	ca := &CA{dir: t.TempDir(), key: newKey(t)}
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "etcd-steward lab CA"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(Valid),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &ca.key.PublicKey, ca.key)

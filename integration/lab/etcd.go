@@ -88,9 +88,9 @@ func StartEtcdMembers(t T, opts EtcdOptions, members []*EtcdMember) *Cluster {
 	c := &Cluster{Version: opts.Version, Members: members, t: t, opts: opts}
 	if opts.TLS {
 		c.CA = NewCA(t)
-		c.Pair = c.CA.Issue(t, "client", time.Now().Add(24*time.Hour))
+		c.Pair = c.CA.Issue(t, "client", time.Now().Add(Valid))
 		if c.opts.ServerPair == (Pair{}) {
-			c.opts.ServerPair = c.CA.Issue(t, "etcd", time.Now().Add(24*time.Hour))
+			c.opts.ServerPair = c.CA.Issue(t, "etcd", time.Now().Add(Valid))
 		}
 	}
 	var initial []string

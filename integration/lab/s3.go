@@ -95,7 +95,7 @@ func (s *S3) command(opts S3Options) {
 	s.cmd = []string{Tool(s.t, "versitygw"), "--port", addr, "--keep-alive", "--quiet", "--health", "/health"}
 	s.Endpoint = "http://" + addr
 	if !opts.PlainHTTP {
-		until := time.Now().Add(24 * time.Hour)
+		until := time.Now().Add(Valid)
 		if opts.Expired {
 			until = time.Now().Add(-time.Minute)
 		}

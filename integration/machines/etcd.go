@@ -64,7 +64,7 @@ func Etcd(t lab.T, n *Net, opts EtcdOptions) *Cluster {
 	c := &Cluster{Opts: opts}
 	if !opts.PlainHTTP {
 		c.CA = lab.NewCA(t)
-		c.Pair = c.CA.Issue(t, "client", time.Now().Add(24*time.Hour))
+		c.Pair = c.CA.Issue(t, "client", time.Now().Add(lab.Valid))
 	}
 	for _, m := range opts.Machines {
 		c.Members = append(c.Members, PrepareEtcd(t, c, m))
@@ -113,7 +113,7 @@ func (c *Cluster) Certify(t lab.T, m *Member) {
 	if m.IP6 != "" {
 		hosts = append(hosts, m.IP6)
 	}
-	until := time.Now().Add(24 * time.Hour)
+	until := time.Now().Add(lab.Valid)
 	server, client := c.CA.IssueFor(t, m.Name, until, hosts...), c.CA.IssueFor(t, m.Name+"-client", until)
 	owner := flavours[c.Opts.Flavour].owner
 	copies := map[string]string{m.Files.CA: c.CA.File}

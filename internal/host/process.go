@@ -113,10 +113,23 @@ func (p process) told(settings Settings, etcd bool) bool {
 	return 2*same >= max(len(flags), len(settings))
 }
 
+// elsewhere says whether a process is another machine's: where this one is seen through a folder, its processes have that as their root.
+func (m *Machine) elsewhere(proc string, p process) bool {
+	if m.Root == "" || m.Root == "/" {
+		return false
+	}
+	own, err := os.Stat(m.Root)
+	if err != nil {
+		return false
+	}
+	its, err := os.Stat(filepath.Join(proc, strconv.Itoa(p.pid), "root") + "/")
+	return err == nil && !os.SameFile(own, its)
+}
+
 // findPod is the process of a static pod; 0 when there is none.
 func (m *Machine) findPod(proc string, w *Workload, told Settings) int {
 	for _, p := range processes(proc, w.Program) {
-		if m.belongs(proc, p, w, told) {
+		if !m.elsewhere(proc, p) && m.belongs(proc, p, w, told) {
 			return p.pid
 		}
 	}
