@@ -29,6 +29,7 @@ type shownPlace struct {
 	Kind host.Kind `json:"kind"`
 	File string    `json:"file"`
 	Why  string    `json:"why"`
+	PKI  *host.PKI `json:"certificates,omitempty"`
 }
 
 type shownEtcd struct {
@@ -86,7 +87,7 @@ func showMachine(m *host.Machine) shownMachine {
 		}
 	}
 	for _, p := range m.Places() {
-		out.Places = append(out.Places, shownPlace{Kind: p.Kind, File: p.File, Why: p.Why})
+		out.Places = append(out.Places, shownPlace{Kind: p.Kind, File: p.File, Why: p.Why, PKI: p.PKI})
 	}
 	for _, p := range m.Problems {
 		out.Problems = append(out.Problems, p.String())
@@ -178,7 +179,11 @@ func (s shownMachine) write(w io.Writer) error {
 		if i == 0 {
 			name = "Prepared for"
 		}
-		fields = append(fields, term.Field{Name: name, Value: "an etcd as " + string(p.Kind) + ", " + p.File + " (" + p.Why + ")"})
+		with := "; no certificates lie ready"
+		if p.PKI != nil {
+			with = "; with " + p.PKI.Cert
+		}
+		fields = append(fields, term.Field{Name: name, Value: "an etcd as " + string(p.Kind) + ", " + p.File + " (" + p.Why + with + ")"})
 	}
 	for i, p := range s.Problems {
 		name := ""

@@ -24,7 +24,7 @@ it serves. After an error, a reboot or Ctrl-C the same command goes on.
    steward member join member-add-0123456789abcdef --store s3://backups/prod`,
 		Flags: append(partyFlags()[1:],
 			&cli.BoolFlag{Name: "set-aside", Usage: "rename a data directory that is not empty and not the removed member's", DisableDefaultText: true},
-			&cli.StringFlag{Name: "image", Usage: "on a kubelet's machine without etcd's manifest: the image of etcd that the other members run"}),
+			&cli.StringFlag{Name: "image", Usage: "on a kubelet's machine without etcd's manifest: the `IMAGE` of etcd (default: what the machine runs where the plan was made)"}),
 		Action: action(memberJoin),
 	}
 }
