@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
+	"time"
 
 	"etcd-steward/internal/fail"
 	"etcd-steward/internal/host"
@@ -319,5 +320,12 @@ func local(raw string) (bool, error) {
 	return false, nil
 }
 
+// resolveTimeout bounds a question to a name server that swallows it.
+const resolveTimeout = 10 * time.Second
+
 // lookup resolves a name as the rest of the machine does.
-func lookup(name string) ([]string, error) { return net.LookupHost(name) }
+func lookup(name string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
+	defer cancel()
+	return net.DefaultResolver.LookupHost(ctx, name)
+}

@@ -39,8 +39,11 @@ func planShow(c *call) error {
 // planTable prints a plan for whoever decides whether it is executed.
 func planTable(w io.Writer, p *plan.Plan) error {
 	if err := term.Fields(w, []term.Field{
-		{Name: "plan", Value: p.ID}, {Name: "what", Value: p.Title}, {Name: "cluster", Value: p.Cluster},
-		{Name: "made", Value: fmt.Sprintf("%s on %s", term.Time(p.Made), p.MadeBy)}, {Name: "rollback", Value: wayBack(p)},
+		{Name: "plan", Value: p.ID},
+		{Name: "what", Value: p.Title},
+		{Name: "cluster", Value: p.Cluster},
+		{Name: "made", Value: fmt.Sprintf("%s on %s", term.Time(p.Made), p.MadeBy)},
+		{Name: "rollback", Value: wayBack(p)},
 	}); err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ const roomShare = 0.9
 func GatesOfDisarm(v *probe.View, alarms []Alarm) (all []Gate) {
 	// With CORRUPT raised, etcd refuses the read that would show a quorum.
 	corrupt := slices.ContainsFunc(Alarms(v), func(a Alarm) bool { return a.Kind == "CORRUPT" })
-	if !v.Agreed().Quorum && !(corrupt && v.Cluster().State().CanCommit()) {
+	if quorum := v.Agreed().Quorum || corrupt && v.Cluster().State().CanCommit(); !quorum {
 		all = append(all, Gate{Rule: "the cluster has a quorum", Evidence: "no linearizable read came back", Safe: "bring members back first: steward health"})
 	}
 	if slices.ContainsFunc(alarms, func(a Alarm) bool { return a.Kind == "NOSPACE" }) {

@@ -103,8 +103,8 @@ func (w *walker) step(key string) (name string, from, end []byte) {
 		}
 	}
 	name, from = key[:at], []byte(key[:at])
-	switch {
-	case slashes == prefixDepth:
+	switch slashes {
+	case prefixDepth:
 		w.single = 0
 		end = endOf(from)
 	default:

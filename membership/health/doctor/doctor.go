@@ -7,6 +7,7 @@ package doctor
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -96,7 +97,7 @@ func Read(ctx context.Context, r io.Reader, now time.Time) (*Report, error) {
 	found, m := make([]Found, len(Signatures)), theMatcher()
 	for ctx.Err() == nil {
 		l, err := lines.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return lines.report(found), nil
 		}
 		if err != nil {

@@ -40,7 +40,7 @@ func newReader(r io.Reader, now time.Time) *reader {
 func (r *reader) next() (line, error) {
 	for {
 		raw, err := r.raw()
-		if err == io.EOF && len(r.part) > 0 { // the log ends in the middle of a line
+		if errors.Is(err, io.EOF) && len(r.part) > 0 { // the log ends in the middle of a line
 			text := r.part
 			r.part = nil
 			return line{text: text, number: r.number, at: r.last}, nil
