@@ -58,7 +58,13 @@ func (s *Site) moveLeaderAway(ctx context.Context, t *plan.Task) (any, error) {
 	if c.Leader != b.Removes || len(c.Members) < 2 {
 		return nil, nil
 	}
-	return nil, s.handOver(ctx, t.Say, c, b.Removes, 0)
+	if err := s.handOver(ctx, t.Say, c, b.Removes, 0); err != nil {
+		return nil, err
+	}
+	if c, _, err = s.look(ctx, t.Plan); err != nil {
+		return nil, err
+	}
+	return map[string]uint64{"term": c.term()}, nil
 }
 
 // handOver moves the leadership from one member to another (0: the best), and waits until it stays there.

@@ -4,47 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 
-	"etcd-steward/internal/fail"
 	"etcd-steward/internal/plan"
 	"etcd-steward/membership/quorum"
 )
-
-// confirmDead waits until the member has been silent for long enough, as seen from here and by the others. One that answers is not dead.
-func (s *Site) confirmDead(ctx context.Context, t *plan.Task) (any, error) {
-	pace := s.Pace.filled()
-	end := t.Plan.Made.Add(pace.Dead) // it did not answer when the plan was made
-	for first := true; first || time.Now().Before(end); first = false {
-		c, b, err := s.look(ctx, t.Plan)
-		if err != nil {
-			return nil, err
-		}
-		m, ok := c.Member(b.Removes)
-		if !ok {
-			return nil, nil // it was removed before a crash
-		}
-		if m.Answer != nil {
-			return nil, fail.Refused(fmt.Errorf("%s answers at %s: it is not dead", m.Spec, m.Answer.Endpoint),
-				"it is back: nothing is to be done; roll this plan back, or replace it all the same with a plan made with --force REASON")
-		}
-		if err := s.othersMiss(ctx, t, c, m); err != nil {
-			return nil, err
-		}
-		if left := time.Until(end); left > 0 {
-			if first {
-				t.Say("%s does not answer; it is watched for %v more", m.Spec.short(), left.Round(time.Second))
-			}
-			if err := pause(ctx, min(left, pace.Poll)); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return nil, nil
-}
 
 // remove removes the member that the plan is about, when it does not lead and the others can do without.
 func (s *Site) remove(ctx context.Context, t *plan.Task) (any, error) {

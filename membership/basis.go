@@ -17,11 +17,15 @@ type Basis struct {
 	Members   []Spec `json:"members"`
 	DBSize    int64  `json:"db_size,omitempty"` // bytes, of the largest
 	Version   string `json:"version,omitempty"`
+	Term      uint64 `json:"term,omitempty"` // of raft: another one later means an election
 
 	Adds     *Newcomer `json:"adds,omitempty"`
 	Removes  ID        `json:"removes,omitempty"`
 	Promotes ID        `json:"promotes,omitempty"`
 	Updates  *Address  `json:"updates,omitempty"`
+
+	// Silent is when the member that the plan removes was seen to answer nobody; nil when it was not.
+	Silent *Moment `json:"silent,omitempty"`
 
 	// Like is the etcd of the machine on which the plan was made: a new one without configuration is set up alike.
 	Like *host.Template `json:"like,omitempty"`
@@ -41,7 +45,7 @@ type Address struct {
 }
 
 func basisOf(c *Cluster) Basis {
-	b := Basis{ClusterID: c.ID, Members: c.specs(), Version: c.Version}
+	b := Basis{ClusterID: c.ID, Members: c.specs(), Version: c.Version, Term: c.term()}
 	for _, m := range c.Members {
 		if m.Answer != nil {
 			b.DBSize = max(b.DBSize, m.Answer.DBSize)

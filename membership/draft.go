@@ -50,7 +50,9 @@ const (
 
 // Origin is from what, by whom and why a plan is made.
 type Origin struct {
-	View  *probe.View
+	View *probe.View
+	// At is when the view was complete, by this machine; zero: a silence is counted from when the plan is executed.
+	At    Moment
 	Host  string // this machine's name, for people
 	Force string // why gates are passed that may be passed; ""
 	// LedSince is how long ago the leader changed; 0 when that is not known.

@@ -44,6 +44,9 @@ func (o Origin) replace(c *Cluster, r Replacement) (plan.Plan, error) {
 	}
 	d := o.draft(c, KindReplace, fmt.Sprintf("replace member %s by %s at %s", m.Spec, n.Name, n.PeerURL))
 	d.plan.Warnings, d.basis.Removes, d.basis.Adds = warnings, m.ID, &n
+	if o.At.Boot != "" && c.silent(m) {
+		d.basis.Silent = &o.At
+	}
 	d.leave(m, n, c.Up(m))
 	d.join(n, 0)
 	d.step(plan.Step{Action: doRepoint, Party: Operator, Text: "have this machine's API server ask the new member, where it names the old one"}, nil)

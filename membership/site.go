@@ -52,6 +52,8 @@ type Pace struct {
 	Retry      time.Duration // for how long a removal is tried that etcd refuses: 5 min
 	Add        time.Duration // for how long an addition is: etcd wants its members to have been connected for 5 s: 30 s
 	Dead       time.Duration // since when a member must have been dead: 1 min
+	Watch      time.Duration // for how long it is looked at in any case: 10 s
+	Calm       time.Duration // for how long a leader must lead that was elected since the plan was made: 1 min
 	Settle     time.Duration // for how long a leader must lead: 5 s
 	Start      time.Duration // for how long a start is waited for: 2 min
 }
@@ -62,7 +64,7 @@ func (p Pace) filled() Pace {
 		is    time.Duration
 	}{
 		{&p.Poll, time.Second}, {&p.Hold, 10 * time.Second}, {&p.NoProgress, 5 * time.Minute}, {&p.Promote, 10 * time.Minute},
-		{&p.Retry, 5 * time.Minute}, {&p.Add, 30 * time.Second}, {&p.Dead, time.Minute}, {&p.Settle, 5 * time.Second}, {&p.Start, 2 * time.Minute},
+		{&p.Retry, 5 * time.Minute}, {&p.Add, 30 * time.Second}, {&p.Dead, time.Minute}, {&p.Watch, 10 * time.Second}, {&p.Calm, calm}, {&p.Settle, 5 * time.Second}, {&p.Start, 2 * time.Minute},
 	} {
 		if *d.value == 0 {
 			*d.value = d.is
@@ -77,12 +79,12 @@ func (s *Site) Actions() plan.Actions {
 		doBackup:      {Do: s.backup},
 		doConfirm:     {Do: s.confirmDead},
 		doMoveLeader:  {Do: s.moveLeaderAway},
-		doRemove:      {Do: s.remove},
+		doRemove:      {Do: s.calmly(s.remove)},
 		doGone:        {Do: s.gone},
-		doAdd:         {Do: s.add, Undo: s.evict},
+		doAdd:         {Do: s.calmly(s.add), Undo: s.evict},
 		doCatchUp:     {Do: s.catchUp},
-		doPromote:     {Do: s.promote},
-		doUpdate:      {Do: s.update, Undo: s.updateBack},
+		doPromote:     {Do: s.calmly(s.promote)},
+		doUpdate:      {Do: s.calmly(s.update), Undo: s.updateBack},
 		doVerify:      {Do: s.verify},
 		doRepoint:     {Do: s.repoint, Undo: s.repointBack},
 		doStopOld:     {Do: s.stopOld, Undo: s.startOld},

@@ -90,12 +90,12 @@ func (c *call) change(op host.Operation) (*change, error) {
 	if err := site.Host.Machine.Refuse(op); err != nil {
 		return nil, err
 	}
-	v, err := probe.Look(c.ctx, site.Access, probe.Options{Hash: true, HashTimeout: hashTimeout})
+	v, err := probe.Look(c.ctx, site.Access, probe.Options{Hash: true, HashTimeout: hashTimeout, Metrics: op == host.Replace})
 	if err != nil {
 		return nil, err
 	}
 	return &change{c, cfg, room, site, membership.Origin{
-		View: v, Host: hostname(), Force: c.String("force"), Lookup: c.lookup, Like: site.Host.Like(v),
+		View: v, At: membership.Now(), Host: hostname(), Force: c.String("force"), Lookup: c.lookup, Like: site.Host.Like(v),
 	}}, nil
 }
 
