@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -69,5 +70,22 @@ func TestRemovedByItsID(t *testing.T) {
 				t.Errorf("%s: %s: %v, want a refusal", name, what, err)
 			}
 		}
+	}
+	asked := func(b Basis) (undone bool, err error) {
+		doc, err := json.Marshal(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		undo := (&Site{Host: &Host{Machine: host.Detect(root)}}).newOnly(func(context.Context, *plan.Task) error { undone = true; return nil })
+		err = undo(t.Context(), &plan.Task{Plan: &plan.Plan{ID: "p", Basis: doc}, Step: plan.Step{Party: "m4"}})
+		return undone, err
+	}
+	n := Newcomer{Name: "m4", PeerURL: "http://10.0.0.4:2380"}
+	undone, err := asked(Basis{ClusterID: ID(st.Header.ClusterId), Adds: &n, Members: []Spec{mine}})
+	if fail.ExitCode(err) != fail.Unsafe || undone || !strings.Contains(fail.HintOf(err), "--without m4") {
+		t.Errorf("the new machine's part is undone on another member's machine: %v, %v", undone, err)
+	}
+	if undone, err := asked(Basis{ClusterID: ID(st.Header.ClusterId), Adds: &n, Members: []Spec{{ID: 7, Name: "m3"}}}); err != nil || !undone {
+		t.Errorf("the new machine's part is not undone there: %v", err)
 	}
 }

@@ -157,6 +157,9 @@ func (m *change) withdraw(p *plan.Plan, r *plan.Runner, cause error) error {
 		return errors.Join(cause, e)
 	}
 	m.note("the learner was removed again; what is left to undo on the new machine and here: steward plan rollback %s", p.ID)
+	if b, err := membership.BasisOf(*p); err == nil && b.Adds != nil {
+		m.note("if the new machine is gone for good: steward plan rollback %s --party %s --without %s --force REASON", p.ID, membership.Operator, b.Adds.Name)
+	}
 	return cause
 }
 

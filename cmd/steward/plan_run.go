@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -102,9 +104,13 @@ func planRollbackCommand() *cli.Command {
 		UsageText: "steward plan rollback PLAN [--party NAME] [flags]",
 		Description: `From then on no host begins another step of the plan. Each host undoes what it has begun with the same command; the plan is rolled back when all
 have. Refused (exit 4) once a step was begun from which there is no way back: ` + "`steward plan show`" + ` names it.
+Where a machine is gone for good, its part cannot be undone, and all others would wait for it: --without leaves it as it is, names what that is, and undoes the rest.
 
-   steward plan rollback member-replace-0123456789abcdef --party m4`,
-		Flags:  partyFlags(),
+   steward plan rollback member-replace-0123456789abcdef --party m4
+   steward plan rollback member-add-0123456789abcdef --party operator --without m4 --force "m4 burned down"`,
+		Flags: append(partyFlags(),
+			&cli.StringSliceFlag{Name: "without", Usage: "`NAME` of a part whose machine is gone for good: it is left as it is"},
+			&cli.StringFlag{Name: "force", Usage: "why a part is left as it is: a `REASON` that is kept in the plan"}),
 		Action: action(planRollback),
 	}
 }
@@ -126,7 +132,11 @@ func planRollback(c *call) error {
 	if err != nil {
 		return err
 	}
-	if st.Phase == plan.Open {
+	gone := c.StringSlice("without")
+	if err := c.mayLeave(p, gone); err != nil {
+		return err
+	}
+	if st.Phase == plan.Open || len(gone) > 0 {
 		if err := c.confirmPlan(p, fmt.Sprintf("Roll back plan %s (%s)?", p.ID, p.Title)); err != nil {
 			return err
 		}
@@ -136,9 +146,19 @@ func planRollback(c *call) error {
 		return err
 	}
 	r.TakeOver = c.Bool("take-over")
-	after, err := r.Rollback(c.ctx, p, party)
+	var after *plan.State
+	if len(gone) > 0 {
+		after, err = r.RollbackWithout(c.ctx, p, party, gone, c.String("force"))
+	} else {
+		after, err = r.Rollback(c.ctx, p, party)
+	}
 	if err != nil {
 		return err
+	}
+	for _, step := range p.Steps {
+		if s := after.Steps[step.Name]; s != nil && s.Left {
+			c.note("left as it is on %s, should it ever come back: %s (%s)", s.Host, step.Name, step.Text)
+		}
 	}
 	for _, other := range p.Parties() {
 		if host, n := leftToUndo(p, after, other); n > 0 {
@@ -146,6 +166,22 @@ func planRollback(c *call) error {
 		}
 	}
 	return c.showStatus(room, p.ID)
+}
+
+// mayLeave checks what --without and --force say, before anybody is asked.
+func (c *call) mayLeave(p *plan.Plan, gone []string) error {
+	switch reason := c.String("force"); {
+	case len(gone) > 0 && reason == "":
+		return fail.New(fail.Usage, errors.New("a part of a plan is left as it is only for a reason"), "--force REASON")
+	case len(gone) == 0 && reason != "":
+		return fail.New(fail.Usage, errors.New("--force is the reason for --without"), "--without NAME, of the part whose machine is gone for good")
+	}
+	for _, party := range gone {
+		if len(p.Of(party)) == 0 {
+			return fail.New(fail.Usage, fmt.Errorf("plan %s has no party %q", p.ID, party), "its parties: "+strings.Join(p.Parties(), ", "))
+		}
+	}
+	return nil
 }
 
 // leftToUndo is how many steps a party has begun and not undone, and where.

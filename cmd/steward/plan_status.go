@@ -200,6 +200,9 @@ func statusTable(w io.Writer, s *plan.Status, now time.Time) error {
 			rows = append(rows, []string{party.Party, host, step.Name, stepText(step), stepAge(step.StepState, now), strings.Join(step.Waits, ", ")})
 			below.add(step.Name, step.Error)
 		}
+		if party.Left != "" {
+			below.add(fmt.Sprintf("what %s has begun was left as it is", party.Party), party.Left)
+		}
 		if !party.Stopped.IsZero() && !s.Finished {
 			below.add(fmt.Sprintf("%s stopped on %s at %s", party.Party, host, term.Time(party.Stopped)), party.Why)
 		}
@@ -236,6 +239,8 @@ func stepText(s plan.StepStatus) string {
 		return "-"
 	case s.Mark == plan.Failed:
 		return "FAILED"
+	case s.Left:
+		return "LEFT AS IT IS"
 	case s.Mark == plan.Undoing && s.Error != "":
 		return "UNDO FAILED"
 	}

@@ -259,7 +259,7 @@ func (s *State) undone(p *Plan, step Step, m Machine, now time.Time) error {
 	if st.Mark != Undoing {
 		return fmt.Errorf("step %q of plan %s is %s, and not being undone", step.Name, p.ID, st.Mark)
 	}
-	st.Mark, st.Undone, st.Error = Undone, now, ""
+	st.Mark, st.Undone, st.Error, st.Left = Undone, now, "", s.Parties[step.Party].Left != ""
 	if s.Phase == RollingBack {
 		s.settle(now, m)
 	}

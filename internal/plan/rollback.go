@@ -44,7 +44,13 @@ func (r *Runner) turnBack(ctx context.Context, w *work) (*State, error) {
 		return nil, err
 	}
 	return w.moved(ctx, "roll back", func(s *State) error {
-		if s.Parties[w.party] != nil { // who has begun nothing need not claim anything now
+		switch {
+		case s.Parties[w.party] == nil: // who has begun nothing need not claim anything now
+		case r.leaves != "":
+			if err := s.leave(p, w.party, r.Machine, r.leaves, now()); err != nil {
+				return err
+			}
+		default:
 			if err := s.claim(p, w.party, r.Machine, r.TakeOver, now()); err != nil {
 				return err
 			}
@@ -68,7 +74,11 @@ func (w *work) undo(ctx context.Context, step Step) (*State, error) {
 	if st, err = w.moved(ctx, "undoing "+step.Name, func(s *State) error { return s.undo(w.plan, step, w.Machine, now()) }); err != nil {
 		return st, err
 	}
-	if undo := w.Actions[step.Action].Undo; undo != nil {
+	undo := w.Actions[step.Action].Undo
+	switch {
+	case st.Parties[step.Party].Left != "":
+		w.say("%s: left as it is", step.Name)
+	case undo != nil:
 		w.say("%s: undoing", step.Name)
 		err = w.around("undo "+step.Name, func() error { return undo(ctx, w.task(step, st, true)) })
 	}

@@ -33,6 +33,8 @@ type Runner struct {
 	Say func(line string)
 	// TakeOver moves the party to this machine from one that is gone for good.
 	TakeOver bool
+	leaves   string // why this party's part is left as it is; "": it is done or undone
+
 	// Patience is how long a board that is away is waited for; 0 means 45 seconds.
 	Patience time.Duration
 	// Poll is how long a barrier waits before it looks again, at first; it grows to ten times that. 0 means half a second.

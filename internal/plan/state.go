@@ -68,6 +68,8 @@ type PartyState struct {
 	// Stopped is when its last run ended without being done, and why; both are empty while it runs, or after it was killed.
 	Stopped time.Time `json:"stopped,omitzero"`
 	Why     string    `json:"why,omitempty"`
+	// Left is why nothing of this part is undone: its machine is gone for good.
+	Left string `json:"left,omitempty"`
 }
 
 // StepState is what has become of a step.
@@ -78,6 +80,7 @@ type StepState struct {
 	Ended  time.Time       `json:"ended,omitzero"`
 	Undo   time.Time       `json:"undo,omitzero"`   // when undoing began
 	Undone time.Time       `json:"undone,omitzero"` // when it was undone
+	Left   bool            `json:"left,omitempty"`  // undone is what it counts as: it was left as it is
 	Error  string          `json:"error,omitempty"` // of the last attempt to do or to undo it
 	Result json.RawMessage `json:"result,omitempty"`
 }
@@ -158,6 +161,9 @@ func (s *State) validateStep(p *Plan, step Step, st *StepState) error {
 		return fmt.Errorf("step %q is %s, and the plan %s", step.Name, st.Mark, s.Phase)
 	} else if undo && step.Final {
 		return fmt.Errorf("step %q is %s, and there is no way back from it", step.Name, st.Mark)
+	}
+	if st.Left && st.Mark != Undone {
+		return fmt.Errorf("step %q is %s, and was left as it is", step.Name, st.Mark)
 	}
 	if len(st.Result) > maxResult {
 		return fmt.Errorf("step %q has a result of %d bytes, more than %d", step.Name, len(st.Result), maxResult)

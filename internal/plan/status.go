@@ -29,6 +29,7 @@ type PartyStatus struct {
 	Claimed time.Time    `json:"claimed,omitzero"`
 	Stopped time.Time    `json:"stopped,omitzero"` // its last run ended before its part was done
 	Why     string       `json:"why,omitempty"`
+	Left    string       `json:"left,omitempty"` // why what it has begun was left as it is, and not undone
 	Steps   []StepStatus `json:"steps"`
 }
 
@@ -53,7 +54,7 @@ func StatusOf(p *Plan, st *State) *Status {
 		ps := PartyStatus{Party: party}
 		if have := st.Parties[party]; have != nil {
 			m := have.Machine
-			ps.Machine, ps.Claimed, ps.Stopped, ps.Why = &m, have.Claimed, have.Stopped, have.Why
+			ps.Machine, ps.Claimed, ps.Stopped, ps.Why, ps.Left = &m, have.Claimed, have.Stopped, have.Why, have.Left
 		}
 		for _, step := range p.Of(party) {
 			ps.Steps = append(ps.Steps, st.stepStatus(p, step))
