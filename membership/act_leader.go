@@ -64,7 +64,7 @@ func (s *Site) moveLeaderAway(ctx context.Context, t *plan.Task) (any, error) {
 	if c, _, err = s.look(ctx, t.Plan); err != nil {
 		return nil, err
 	}
-	return map[string]uint64{"term": c.term()}, nil
+	return map[string]uint64{"term": c.Term()}, nil
 }
 
 // handOver moves the leadership from one member to another (0: the best), and waits until it stays there.

@@ -45,7 +45,7 @@ type Address struct {
 }
 
 func basisOf(c *Cluster) Basis {
-	b := Basis{ClusterID: c.ID, Members: c.specs(), Version: c.Version, Term: c.term()}
+	b := Basis{ClusterID: c.ID, Members: c.specs(), Version: c.Version, Term: c.Term()}
 	for _, m := range c.Members {
 		if m.Answer != nil {
 			b.DBSize = max(b.DBSize, m.Answer.DBSize)

@@ -9,8 +9,8 @@ import (
 	"etcd-steward/internal/plan"
 )
 
-// term is the raft term in which the members follow their leader; 0: nobody leads.
-func (c *Cluster) term() (term uint64) {
+// Term is the raft term in which the members follow their leader; 0: nobody leads.
+func (c *Cluster) Term() (term uint64) {
 	for _, m := range c.Members {
 		if c.Up(m) {
 			term = max(term, m.Answer.Term, m.Answer.After.Term)
@@ -42,19 +42,19 @@ func (s *Site) calm(ctx context.Context, t *plan.Task) error {
 		return err
 	}
 	term, err := b.termOf(t)
-	if err != nil || term == 0 || c.term() == 0 || c.term() == term || b.begun(c) { // without a leader, what follows has its own words
+	if err != nil || term == 0 || c.Term() == 0 || c.Term() == term || b.begun(c) { // without a leader, what follows has its own words
 		return err
 	}
 	pace := s.Pace.filled()
 	var leader ID
 	var since time.Time
-	t.Say("there was an election since the plan was made (term %d, now %d): the leader is watched until it has led for %v", term, c.term(), pace.Calm)
+	t.Say("there was an election since the plan was made (term %d, now %d): the leader is watched until it has led for %v", term, c.Term(), pace.Calm)
 	return s.until(ctx, t.Say, pace.Retry, "wait until the leader stays", func() (bool, error) {
 		c, _, err := s.look(ctx, t.Plan)
 		if err != nil {
 			return c != nil, err
 		}
-		if now := c.term(); now == 0 || now != term || c.Leader != leader {
+		if now := c.Term(); now == 0 || now != term || c.Leader != leader {
 			term, leader, since = now, c.Leader, time.Now()
 		}
 		if term != 0 && time.Since(since) >= pace.Calm {

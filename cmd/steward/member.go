@@ -94,9 +94,11 @@ func (c *call) change(op host.Operation) (*change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &change{c, cfg, room, site, membership.Origin{
+	origin := membership.Origin{
 		View: v, At: membership.Now(), Host: hostname(), Force: c.String("force"), Lookup: c.lookup, Like: site.Host.Like(v),
-	}}, nil
+	}
+	origin.LedSince = c.ledSince(cfg, termOf(origin))
+	return &change{c, cfg, room, site, origin}, nil
 }
 
 // lookup resolves a host name, within a bound.

@@ -25,6 +25,8 @@ var (
 	mHeLearners = metric("health_learners", "Members that do not vote yet.", "cluster")
 	mHeTolerate = metric("health_failures_tolerated", "How many more voters may fail; negative when there is no quorum.", "cluster")
 	mHeMoved    = metric("health_leader_changes_total", "Changes of leader that this daemon saw between two looks.", "cluster")
+	mHeTerm     = metric("health_raft_term", "The raft term in which the members followed their leader at the last look at which they had one.", "cluster")
+	mHeLed      = metric("health_leader_changed_timestamp_seconds", "When this daemon last saw another leader or another term than before; absent when never.", "cluster")
 	mHeVersions = metric("health_server_versions", "How many versions of etcd run side by side.", "cluster")
 	mHeEqual    = metric("health_data_equal", "1 when members' data were equal at the last comparison, 0 when they differed.", "cluster")
 	mHeCompared = metric("health_data_compared_timestamp_seconds", "When this daemon last compared members' data.", "cluster")
@@ -41,7 +43,7 @@ var (
 )
 
 var healthDescs = []*prometheus.Desc{
-	mHeLooked, mHeFindings, mHeWorst, mHeQuorum, mHeVoters, mHeUp, mHeLearners, mHeTolerate, mHeMoved, mHeVersions, mHeEqual, mHeCompared,
+	mHeLooked, mHeFindings, mHeWorst, mHeQuorum, mHeVoters, mHeUp, mHeLearners, mHeTolerate, mHeMoved, mHeTerm, mHeLed, mHeVersions, mHeEqual, mHeCompared,
 	mHeMember, mHeMemberUp, mHeLag, mHeBehind, mHeDB, mHeQuota, mHeClock, mHeLearner, mHeExpires,
 }
 
@@ -66,6 +68,12 @@ func (h *healthState) collect(ch chan<- prometheus.Metric, name string) {
 	gauge(ch, mHeLearners, float64(state.Learners), name)
 	gauge(ch, mHeTolerate, float64(state.Tolerates()), name)
 	counter(ch, mHeMoved, h.moved, name)
+	if h.term != 0 {
+		gauge(ch, mHeTerm, float64(h.term), name)
+	}
+	if !h.led.IsZero() {
+		gauge(ch, mHeLed, stamp(h.led), name)
+	}
 	if h.hashed != nil {
 		gauge(ch, mHeEqual, truth(h.hashed.equal), name)
 		gauge(ch, mHeCompared, stamp(h.hashed.at), name)

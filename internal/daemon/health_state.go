@@ -21,7 +21,9 @@ type healthState struct {
 	// unknown is what the last comparison could not compare.
 	unknown []health.Finding
 	leader  uint64
-	moved   uint64 // changes of leader between two looks
+	moved   uint64    // changes of leader between two looks
+	term    uint64    // of raft, in which that leader leads
+	led     time.Time // when an election was seen last; zero: never
 	// learners is since when each is known as one.
 	learners     map[uint64]time.Time
 	certificates []health.Certificate
@@ -72,12 +74,25 @@ func (h *healthState) take(v *probe.View, found []health.Finding, certificates [
 	if h.leader != 0 && agreed.Leader != 0 && h.leader != agreed.Leader {
 		h.moved++
 	}
-	if agreed.Leader != 0 {
-		h.leader = agreed.Leader
+	if term := termOf(v, agreed); term != 0 {
+		if h.term != 0 && (h.leader != agreed.Leader || h.term != term) {
+			h.led = v.At
+		}
+		h.leader, h.term = agreed.Leader, term
 	}
 	h.learn(agreed, v.At)
 	h.view, h.certificates = v, certificates
 	h.update(h.withHashes(v, found), v.At)
+}
+
+// termOf is the raft term in which the members follow the leader that they agree on; 0: there is none.
+func termOf(v *probe.View, agreed probe.Agreement) (term uint64) {
+	for _, a := range v.Answering() {
+		if agreed.Leader != 0 && a.Leader == agreed.Leader && a.ClusterID == agreed.ClusterID {
+			term = max(term, a.Term, a.After.Term)
+		}
+	}
+	return term
 }
 
 // learn keeps since when each learner is known as one.

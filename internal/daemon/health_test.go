@@ -149,6 +149,27 @@ func TestHealthKeepsComparisons(t *testing.T) {
 	}
 }
 
+// TestElectionsAreSeen: another leader, or another term of the same one, is an election; a look without a leader is none, and neither is the first look.
+func TestElectionsAreSeen(t *testing.T) {
+	h, at := newHealthState(), time.Now()
+	for i, s := range []struct {
+		leader, term uint64
+		elected      bool
+	}{
+		{1, 2, false}, {1, 2, false}, {2, 3, true}, {2, 3, false}, {2, 5, true}, {0, 5, false}, {2, 5, false}, {0, 5, false}, {1, 6, true},
+	} {
+		at = at.Add(time.Minute)
+		v := wellView(at)
+		for k := range v.Answers {
+			v.Answers[k].Leader, v.Answers[k].Term = s.leader, s.term
+		}
+		h.take(v, nil, nil)
+		if got := h.led.Equal(at); got != s.elected {
+			t.Errorf("look %d: an election was seen: %v", i, got)
+		}
+	}
+}
+
 // TestNothingCompared: when no two members gave a hash, nothing is said to be equal, and nothing to have been compared now.
 func TestNothingCompared(t *testing.T) {
 	h, at := newHealthState(), time.Now()

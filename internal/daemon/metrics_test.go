@@ -71,7 +71,11 @@ func TestMetricsContent(t *testing.T) {
 	ch.stored(repo.Segment{}, 3*time.Second)
 	ch.marked(repo.Recorded{Gaps: []repo.RecordedGap{{Time: now}}})
 	v1, found, certificates := fullView(t, now)
-	c.keepHealth(true).take(v1, found, certificates)
+	h := c.keepHealth(true)
+	h.take(v1, found, certificates)
+	v2, found, certificates := fullView(t, now)
+	v2.Answers[0].Term++ // an election
+	h.take(v2, found, certificates)
 
 	registry := s.registry()
 	families, err := registry.Gather()
