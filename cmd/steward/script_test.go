@@ -47,6 +47,7 @@ func startServers(t *testing.T) map[string]string {
 	other := lab.NewCA(t)
 	old := lab.NewCA(t)
 	late := lab.StartEtcd(t, lab.EtcdOptions{UnsafeNoFsync: true, TLS: true, ServerPair: old.Issue(t, "expired", time.Now().Add(-time.Hour))})
+	soon := old.Issue(t, "client", time.Now().Add(24*time.Hour))
 	big := lab.StartEtcd(t, lab.EtcdOptions{UnsafeNoFsync: true})
 	lab.Fill(t, big.Client(t), lab.FillOptions{Keys: 4000, ValueSize: 1 << 10, Seed: 1})
 	expired := lab.StartS3(t, lab.S3Options{Expired: true})
@@ -65,7 +66,7 @@ func startServers(t *testing.T) map[string]string {
 	return map[string]string{
 		"ETCD": plain.Endpoint(0), "ETCD_DATA": plain.DataDir(0), "ETCD_NAME": plain.Members[0].Name,
 		"ETCD_TLS": secure.Endpoint(0), "ETCD_CA": secure.CA.File, "ETCD_CERT": secure.Pair.Cert, "ETCD_KEY": secure.Pair.Key,
-		"ETCD_EXPIRED": late.Endpoint(0), "ETCD_EXPIRED_CA": old.File, "ETCD_EXPIRED_CERT": late.Pair.Cert, "ETCD_EXPIRED_KEY": late.Pair.Key, "ETCD_BIG": big.Endpoint(0),
+		"ETCD_EXPIRED": late.Endpoint(0), "ETCD_EXPIRED_CA": old.File, "ETCD_EXPIRED_CERT": soon.Cert, "ETCD_EXPIRED_KEY": soon.Key, "ETCD_BIG": big.Endpoint(0),
 		"OTHER_CA": other.File, "NOBODY_LISTENS": lab.FreeAddr(t),
 		"S3": s3.Endpoint, "S3_CA": s3.CA.File, "S3_DIR": filepath.Join(s3.Dir, s3.Bucket), "BUCKET": s3.Bucket, "S3_EXPIRED": expired.Endpoint, "S3_EXPIRED_CA": expired.CA.File,
 		"AWS_ACCESS_KEY_ID": s3.Access, "AWS_SECRET_ACCESS_KEY": s3.Secret, "S3_SECRET": s3.Secret,
