@@ -114,6 +114,7 @@ type job struct {
 	Back      bool   // roll back
 	At        string // the point to die at; "new": every one that is not in Visited yet
 	Visited   string // file
+	Final     string // the first step from which there is no way back; "": there is always one until it is done
 }
 
 const jobVariable = "STEWARD_TEST_JOB"
@@ -267,7 +268,13 @@ func (r *rig) crash(roots map[string]string) func(plan.Plan, error) job {
 		if err := r.runner("on-"+Operator, r.site().Actions()).Open(r.t.Context(), sealed); err != nil {
 			r.t.Fatal(err)
 		}
-		return job{Dir: r.dir, Plan: sealed.ID, Roots: roots, Etcd: lab.Tool(r.t, "etcd-"+r.Version), Endpoints: r.Endpoints(), Visited: filepath.Join(r.t.TempDir(), "visited")}
+		final := ""
+		for _, step := range slices.Backward(sealed.Order()) {
+			if step.Final {
+				final = step.Name
+			}
+		}
+		return job{Final: final, Dir: r.dir, Plan: sealed.ID, Roots: roots, Etcd: lab.Tool(r.t, "etcd-"+r.Version), Endpoints: r.Endpoints(), Visited: filepath.Join(r.t.TempDir(), "visited")}
 	}
 }
 
@@ -276,14 +283,14 @@ func (r *rig) crash(roots map[string]string) func(plan.Plan, error) job {
 func TestCrashAdd(t *testing.T) {
 	slow(t)
 	t.Parallel()
-	a := newAddition(t)
+	a := newAddition(t, 1)
 	points := a.begin().points(t)
 	t.Logf("%d points", len(points))
 	const shards = 6 // each waits most of its time
 	for shard := range shards {
 		t.Run(fmt.Sprint("back ", shard), func(t *testing.T) {
 			t.Parallel()
-			a := newAddition(t)
+			a := newAddition(t, 1)
 			for i := shard; i < len(points); i += shards {
 				j := a.begin()
 				j.At = points[i]
@@ -303,22 +310,22 @@ func TestCrashAdd(t *testing.T) {
 	a.want(a.ClientOf(t, 0), "m0", "m1")
 }
 
-// addition is a cluster of one, and a machine that may be added.
+// addition is a cluster, and a machine that may be added.
 type addition struct {
 	*rig
-	url, root, env string
+	name, url, root, env string
 }
 
-func newAddition(t *testing.T) *addition {
+func newAddition(t *testing.T, members int) *addition {
 	t.Helper()
-	a := &addition{rig: newRig(t, lab.EtcdOptions{}), url: "http://" + lab.FreeAddr(t)}
-	a.root, a.env = machine(t, "m1")
+	a := &addition{rig: newRig(t, lab.EtcdOptions{Members: members}), name: fmt.Sprint("m", members), url: "http://" + lab.FreeAddr(t)}
+	a.root, a.env = machine(t, a.name)
 	return a
 }
 
 func (a *addition) begin() job {
 	a.t.Helper()
-	return a.crash(map[string]string{Operator: "", "m1": a.root})(a.origin("").Add(Newcomer{Name: "m1", PeerURL: a.url}))
+	return a.crash(map[string]string{Operator: "", a.name: a.root})(a.origin("").Add(Newcomer{Name: a.name, PeerURL: a.url}))
 }
 
 // points are those of a plan's execution until its first final step begins; the plan is rolled back then, while it is killed at each point of that.
@@ -330,7 +337,7 @@ func (j job) points(t *testing.T) []string {
 			t.Fatal("it was done before its final step began")
 		}
 		all := lines(j.Visited)
-		if strings.Contains(all[len(all)-1], "begin promote") || strings.Contains(all[len(all)-1], "begin remove-member") {
+		if strings.HasSuffix(all[len(all)-1], "begin "+j.Final) {
 			points := all[:len(all)-1]
 			j.Back = true
 			if n := len(j.chain(t)); n < 10 {
@@ -362,24 +369,23 @@ func (a *addition) untouched() {
 func TestCrashReplace(t *testing.T) {
 	slow(t)
 	t.Parallel()
-	r := newRig(t, lab.EtcdOptions{Members: 3})
-	cli := r.ClientOf(t, 0)
-	r.Kill(2)
-	root, _ := machine(t, "m2")
-	appendTo(t, filepath.Join(root, "etc/etcd.env"), "ETCD_INITIAL_ADVERTISE_PEER_URLS="+r.PeerURL(2)+"\n")
-	old := filepath.Join(root, "var/lib/etcd/member")
+	r := newReplacement(t)
+	old := filepath.Join(r.root, "var/lib/etcd/member")
 	if err := os.MkdirAll(old, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	appendTo(t, filepath.Join(old, "stale"), "the old identity")
-	j := r.crash(map[string]string{Operator: "", "m2": root})(r.origin("").Replace(Replacement{Who: "m2"}))
-	if n := len(j.chain(t)); n < 50 {
-		t.Errorf("only %d points", n)
-	}
-	r.want(cli, "m0", "m1", "m2")
-	if kept, err := filepath.Glob(filepath.Join(root, "var/lib/etcd.bak-*/member/stale")); err != nil || len(kept) != 1 {
+	j := r.begin()
+	points := j.chain(t)
+	r.want(r.cli, "m0", "m1", "m2")
+	if kept, err := filepath.Glob(filepath.Join(r.root, "var/lib/etcd.bak-*/member/stale")); err != nil || len(kept) != 1 {
 		t.Errorf("the old data is not kept: %q, %v", kept, err)
 	}
+	final := slices.IndexFunc(points, func(p string) bool { return strings.HasSuffix(p, "begin "+j.Final) })
+	if len(points) < 100 || final < 60 {
+		t.Fatalf("only %d points, %d of them before %s", len(points), final, j.Final)
+	}
+	back(t, points[:final], 4, func(t *testing.T) turned { return newReplacement(t) })
 }
 
 // TestCrashRemove: a removal is killed everywhere, and comes to its end; and before the member is removed it can be rolled back, which leaves three.
