@@ -34,7 +34,7 @@ func (s *Site) others(ctx context.Context, t *plan.Task, b Basis, e *host.Etcd) 
 		return err
 	}
 	for _, m := range c.Members {
-		if m.ID == b.Removes || m.Answer == nil || len(m.PeerURLs) == 0 {
+		if m.ID == b.Removes || m.Learner && m.Answer == nil || len(m.PeerURLs) == 0 { // every voter answered when the plan was made: one that does not answer here is cut off from here
 			continue
 		}
 		for _, u := range m.PeerURLs {
