@@ -22,6 +22,9 @@ func (r *Runner) RollbackWithout(ctx context.Context, p *Plan, party string, gon
 	if slices.Contains(gone, party) {
 		return nil, fail.New(fail.Usage, fmt.Errorf("party %s cannot be both rolled back and left as it is", party), "name the party whose machine is gone")
 	}
+	if err := r.mayTurnBack(ctx, p, party); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	runs := []Runner{*r}
@@ -49,6 +52,18 @@ func (r *Runner) RollbackWithout(ctx context.Context, p *Plan, party string, gon
 	}
 	st, _, err := readState(ctx, r.Board, p)
 	return st, err
+}
+
+// mayTurnBack is whether a party can be rolled back here at all: before anything is left as it is.
+func (r *Runner) mayTurnBack(ctx context.Context, p *Plan, party string) error {
+	st, _, err := readState(ctx, r.Board, p)
+	if err == nil && st.Parties[party] != nil {
+		err = st.claim(p, party, r.Machine, r.TakeOver, now())
+	}
+	if err == nil {
+		err = st.rollBack(p, r.Machine, now()) // of a copy
+	}
+	return err
 }
 
 // leave marks a party as one that is left as it is. One that this machine executes can be undone here.

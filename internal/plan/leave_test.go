@@ -112,6 +112,11 @@ func TestRollbackWithoutRefused(t *testing.T) {
 	}
 	_, err := r.RollbackWithout(t.Context(), p, "m1", []string{"m1"}, "why")
 	wantCode(t, err, fail.Usage, "both")
+	_, err = pl.on(t, "m9").RollbackWithout(t.Context(), p, "m1", []string{"m2"}, "why")
+	wantCode(t, err, fail.Unsafe, "belongs to m1")
+	if s := pl.status(t, p.ID); s.Phase != plan.Open || s.Parties[1].Left != "" {
+		t.Errorf("on a machine that is none of the plan's, it became %s, %+v", s.Phase, s.Parties[1])
+	}
 	m2 := pl.on(t, "m2")
 	m2.Lock.(*leaseLock).ttl = time.Second
 	_, release, err := m2.Lock.Hold(t.Context(), p.ID+"/m2")
