@@ -61,7 +61,7 @@ func (r *rig) site() *Site {
 // origin is what plans are made from, now.
 func (r *rig) origin(force string) Origin {
 	r.t.Helper()
-	v, err := probe.Look(r.t.Context(), r.access(), probe.Options{Hash: true})
+	v, err := probe.Settled(r.t.Context(), r.access(), probe.Options{Hash: true})
 	if err != nil {
 		r.t.Fatal(err)
 	}

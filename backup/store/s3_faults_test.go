@@ -220,6 +220,32 @@ func TestGivesUp(t *testing.T) {
 	}
 }
 
+// TestRefusedAfterAnswers: a server that was there a moment before is given as many attempts as any other trouble, however it fails then; one that never was, fewer.
+func TestRefusedAfterAnswers(t *testing.T) {
+	t.Parallel()
+	s3 := lab.StartS3(t, lab.S3Options{})
+	s, tr := faulty(t, s3)
+	for _, op := range []func() error{
+		func() error { return s.Delete(t.Context(), "a") },
+		func() error {
+			_, err := s.Put(t.Context(), "b", src([]byte("x")), store.PutOptions{IfAbsent: true})
+			return err
+		},
+	} {
+		tr.Next(faults.Error503, nil)
+		for range 8 {
+			tr.Next(faults.Refused, nil)
+		}
+		if err := op(); err != nil {
+			t.Error(err)
+		}
+	}
+	for range 6 {
+		tr.Next(faults.Refused, nil)
+	}
+	wantKind(t, s.Delete(t.Context(), "a"), store.Unreachable, "after 6 attempts")
+}
+
 func TestConflictIsRetried(t *testing.T) {
 	s3 := lab.StartS3(t, lab.S3Options{})
 	s, tr := faulty(t, s3, func(c *store.Config) { c.S3.PartSize, c.S3.SinglePutMax = 5<<20, 1<<20 })

@@ -65,7 +65,7 @@ type objectReader struct {
 	end  int64  // where the range ends; -1 until the first answer when it was not asked for
 
 	body   io.ReadCloser
-	breaks int   // bodies that ended early, since forgiveAfter bytes came
+	breaks tries // bodies that ended early, since forgiveAfter bytes came
 	since  int64 // bytes since the last break
 	broken error // what the present body ended with
 	err    error // what every further Read returns
@@ -161,9 +161,8 @@ func (r *objectReader) Read(p []byte) (int, error) {
 // resume goes on where a body broke off.
 func (r *objectReader) resume(cause error) error {
 	if r.since >= forgiveAfter {
-		r.breaks = 0
+		r.breaks = tries{}
 	}
-	r.breaks++
 	r.since = 0
 	_ = r.body.Close()
 	if errors.Is(cause, io.EOF) {
@@ -171,10 +170,10 @@ func (r *objectReader) resume(cause error) error {
 	}
 	f := failure{kind: Unavailable, transient: r.etag != "", err: fmt.Errorf("the answer broke off at byte %d of %d: %w", r.off, r.end, cause)}
 	var err error
-	if r.s.again(r.ctx, f, r.breaks) {
+	if r.s.again(r.ctx, f, &r.breaks) {
 		err = r.open()
 	} else {
-		err = f.error(r.ctx, "get", r.key, r.breaks)
+		err = f.error(r.ctx, "get", r.key, r.breaks.n)
 	}
 	var e *Error
 	if errors.As(err, &e) && !errors.Is(err, io.ErrUnexpectedEOF) {

@@ -150,7 +150,8 @@ func (u *uploadAPI) UploadPart(ctx context.Context, in *s3.UploadPartInput, _ ..
 func (u *uploadAPI) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteMultipartUploadInput, _ ...func(*s3.Options)) (
 	*s3.CompleteMultipartUploadOutput, error,
 ) {
-	for attempt := 1; ; attempt++ {
+	var made tries
+	for {
 		out, err := u.Client.CompleteMultipartUpload(ctx, in)
 		if err == nil {
 			return out, nil
@@ -158,8 +159,8 @@ func (u *uploadAPI) CompleteMultipartUpload(ctx context.Context, in *s3.Complete
 		f := examine(ctx, err)
 		info, done, err := u.p.resolve(ctx, f, u.p.body.n)
 		// A completed upload is no upload any more: a retry after a lost answer finds none.
-		if !done && !u.p.s.again(ctx, f, attempt) {
-			info, err = u.p.giveUp(ctx, f, u.p.body.n, attempt)
+		if !done && !u.p.s.again(ctx, f, &made) {
+			info, err = u.p.giveUp(ctx, f, u.p.body.n, made.n)
 			done = true
 		}
 		if !done {

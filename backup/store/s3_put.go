@@ -98,7 +98,8 @@ func (p *put) single(ctx context.Context) (Info, error) {
 			return Info{}, keyed(p.body.failure(err), p.key)
 		}
 	}
-	for attempt := 1; ; attempt++ {
+	var made tries
+	for {
 		out, err := p.s.client.PutObject(ctx, in, withPayloadHash(sum))
 		if err == nil {
 			return p.info(src.Size, aws.ToString(out.ETag), sum), nil
@@ -110,8 +111,8 @@ func (p *put) single(ctx context.Context) (Info, error) {
 		if info, done, err := p.resolve(ctx, f, src.Size); done {
 			return info, err
 		}
-		if !p.body.canRewind() || !p.s.again(ctx, f, attempt) {
-			return p.giveUp(ctx, f, src.Size, attempt)
+		if !p.body.canRewind() || !p.s.again(ctx, f, &made) {
+			return p.giveUp(ctx, f, src.Size, made.n)
 		}
 		if err := p.body.rewind(); err != nil {
 			return Info{}, p.sourceFailed()

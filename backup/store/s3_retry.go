@@ -9,39 +9,48 @@ import (
 
 const (
 	backoffMin = 100 * time.Millisecond
-	// A server that refuses connections is more often misspelt than restarting: the person who waits learns of it in about 3 s.
+	// A server that only ever refused connections is more often misspelt than restarting: the person who waits learns of it in about 3 s.
 	dialAttempts = 6
 )
 
 // do sends one request until it succeeds, fails for good, or ran out of attempts. Its errors are *Error.
 func (s *s3Store) do(ctx context.Context, op, key string, send func(context.Context) error) error {
-	for attempt := 1; ; attempt++ {
+	var made tries
+	for {
 		err := send(ctx)
 		if err == nil {
 			return nil
 		}
 		f := examine(ctx, err)
-		if !s.again(ctx, f, attempt) {
-			return f.error(ctx, op, key, attempt)
+		if !s.again(ctx, f, &made) {
+			return f.error(ctx, op, key, made.n)
 		}
 	}
 }
 
-// again waits before the next attempt, or says that there is none.
-func (s *s3Store) again(ctx context.Context, f failure, attempt int) bool {
+// tries are the attempts at one request that failed.
+type tries struct {
+	n       int
+	reached bool // in one of them the server was there
+}
+
+// again counts an attempt that failed, and waits before the next one or says that there is none.
+func (s *s3Store) again(ctx context.Context, f failure, made *tries) bool {
+	made.n++
+	made.reached = made.reached || !f.notSent
 	limit := s.opts.Attempts
 	switch {
 	case !f.transient:
 		return false
-	case f.notSent:
+	case !made.reached:
 		limit = min(limit, dialAttempts)
 	case f.kind == ClockSkew:
 		limit = min(limit, 2) // the SDK has seen the server's clock now and signs by it once
 	}
-	if attempt >= limit {
+	if made.n >= limit {
 		return false
 	}
-	pause := min(backoffMin<<min(attempt-1, 16), s.opts.BackoffMax)
+	pause := min(backoffMin<<min(made.n-1, 16), s.opts.BackoffMax)
 	// Half of it at random, so that several masters do not come back in step.
 	pause = pause/2 + rand.N(pause/2+1) //nolint:gosec // chance, not secrecy
 	timer := time.NewTimer(pause)

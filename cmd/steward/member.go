@@ -90,7 +90,7 @@ func (c *call) change(op host.Operation) (*change, error) {
 	if err := site.Host.Machine.Refuse(op); err != nil {
 		return nil, err
 	}
-	v, err := probe.Look(c.ctx, site.Access, probe.Options{Hash: true, HashTimeout: hashTimeout, Metrics: op == host.Replace})
+	v, err := probe.Settled(c.ctx, site.Access, probe.Options{Hash: true, HashTimeout: hashTimeout, Metrics: op == host.Replace})
 	if err != nil {
 		return nil, err
 	}
