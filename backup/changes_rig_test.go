@@ -80,8 +80,7 @@ func loggedRig(t *testing.T, version string) *logged {
 	}
 	r := &logged{rig: &rig{dir: dir, st: st, repo: co.Repo, id: id}}
 	r.first = create()
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := lab.Seed(t)
 	w := changestest.Workload{Client: cli, Seed: seed, Keys: 150, ValueMax: 400, Wide: 100, WideKeys: 50}
 	var rev int64
 	for bout := range 3 {

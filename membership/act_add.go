@@ -55,7 +55,7 @@ func (s *Site) add(ctx context.Context, t *plan.Task) (any, error) {
 		if n.Voter {
 			kind = quorum.AddVoter
 		}
-		if _, _, err := s.may(ctx, t.Plan, func(*Cluster, Basis) quorum.Step { return quorum.Step{Kind: kind, ID: newID, Name: n.Name} }); err != nil {
+		if _, err := s.may(ctx, t.Plan, quorum.Step{Kind: kind, ID: newID, Name: n.Name}); err != nil {
 			return false, err
 		}
 		err = s.change(ctx, c, func(ctx context.Context, cli pb.ClusterClient) error {
@@ -114,7 +114,7 @@ func (s *Site) Evict(ctx context.Context, p *plan.Plan, say func(format string, 
 			return true, fail.Refused(fmt.Errorf("%s is a voter already", m), "remove it with a plan of its own: steward member remove "+m.ID.String())
 		}
 		if !m.Learner {
-			if _, _, err := s.may(ctx, p, func(*Cluster, Basis) quorum.Step { return quorum.Step{Kind: quorum.Remove, ID: uint64(m.ID)} }); err != nil {
+			if _, err := s.may(ctx, p, quorum.Step{Kind: quorum.Remove, ID: uint64(m.ID)}); err != nil {
 				return false, err
 			}
 		}

@@ -112,7 +112,7 @@ func (s *Site) promote(ctx context.Context, t *plan.Task) (any, error) {
 		case !m.Learner:
 			return true, nil
 		}
-		if _, _, err := s.may(ctx, t.Plan, func(*Cluster, Basis) quorum.Step { return quorum.Step{Kind: quorum.Promote, ID: uint64(m.ID)} }); err != nil {
+		if _, err := s.may(ctx, t.Plan, quorum.Step{Kind: quorum.Promote, ID: uint64(m.ID)}); err != nil {
 			return false, err
 		}
 		err = s.change(ctx, c, func(ctx context.Context, cli pb.ClusterClient) error {

@@ -25,7 +25,7 @@ func (s *Site) remove(ctx context.Context, t *plan.Task) (any, error) {
 			return true, nil
 		}
 		was = m.Spec
-		if c, _, err = s.may(ctx, t.Plan, func(_ *Cluster, b Basis) quorum.Step { return quorum.Step{Kind: quorum.Remove, ID: uint64(b.Removes)} }); err != nil {
+		if c, err = s.may(ctx, t.Plan, quorum.Step{Kind: quorum.Remove, ID: uint64(b.Removes)}); err != nil {
 			return false, err
 		}
 		if c.Leader == m.ID && len(c.Members) > 1 {

@@ -62,7 +62,7 @@ func (r *replacement) begin() (j job) {
 			return err
 		})
 	}
-	return r.crash(map[string]string{Operator: "", "m2": r.root})(r.origin("").Replace(Replacement{Who: r.url, Name: "m2"}))
+	return r.crash(map[string]string{Operator: "", "m2": r.root}, func() (plan.Plan, error) { return r.origin("").Replace(Replacement{Who: r.url, Name: "m2"}) })
 }
 
 // back: what is left of a replacement that was rolled back is the dead member, or without it two; never a learner, and the machine as it was.
@@ -140,12 +140,7 @@ func newReaddressing(t *testing.T) *readdressing {
 
 func (r *readdressing) begin() (j job) {
 	r.t.Helper()
-	var p plan.Plan
-	lab.Eventually(r.t, 20*time.Second, "the member may be given another address", func() (err error) {
-		p, err = r.origin("").Update(r.name, []string{r.next}, false)
-		return err
-	})
-	return r.crash(map[string]string{Operator: "", r.name: r.root})(p, nil)
+	return r.crash(map[string]string{Operator: "", r.name: r.root}, func() (plan.Plan, error) { return r.origin("").Update(r.name, []string{r.next}, false) })
 }
 
 // at wants the member to be at that address, and to serve.

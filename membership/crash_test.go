@@ -254,28 +254,28 @@ func machine(t *testing.T, name string) (root, env string) {
 	return root, env
 }
 
-// crash is a rig whose parties are processes.
-func (r *rig) crash(roots map[string]string) func(plan.Plan, error) job {
-	return func(p plan.Plan, err error) job {
-		r.t.Helper()
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		sealed, err := plan.New(p)
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		if err := r.runner("on-"+Operator, r.site().Actions()).Open(r.t.Context(), sealed); err != nil {
-			r.t.Fatal(err)
-		}
-		final := ""
-		for _, step := range slices.Backward(sealed.Order()) {
-			if step.Final {
-				final = step.Name
-			}
-		}
-		return job{Final: final, Dir: r.dir, Plan: sealed.ID, Roots: roots, Etcd: lab.Tool(r.t, "etcd-"+r.Version), Endpoints: r.Endpoints(), Visited: filepath.Join(r.t.TempDir(), "visited")}
+// crash opens a plan, as soon as the cluster lets it be made, whose parties are processes.
+func (r *rig) crash(roots map[string]string, draft func() (plan.Plan, error)) job {
+	r.t.Helper()
+	var p plan.Plan
+	lab.Eventually(r.t, 20*time.Second, "a plan can be made", func() (err error) {
+		p, err = draft()
+		return err
+	})
+	sealed, err := plan.New(p)
+	if err != nil {
+		r.t.Fatal(err)
 	}
+	if err := r.runner("on-"+Operator, r.site().Actions()).Open(r.t.Context(), sealed); err != nil {
+		r.t.Fatal(err)
+	}
+	final := ""
+	for _, step := range slices.Backward(sealed.Order()) {
+		if step.Final {
+			final = step.Name
+		}
+	}
+	return job{Final: final, Dir: r.dir, Plan: sealed.ID, Roots: roots, Etcd: lab.Tool(r.t, "etcd-"+r.Version), Endpoints: r.Endpoints(), Visited: filepath.Join(r.t.TempDir(), "visited")}
 }
 
 // TestCrashAdd: an addition is killed before and after everything that is journaled, on both machines, and comes to its end all the same; and is rolled back from each
@@ -325,7 +325,7 @@ func newAddition(t *testing.T, members int) *addition {
 
 func (a *addition) begin() job {
 	a.t.Helper()
-	return a.crash(map[string]string{Operator: "", a.name: a.root})(a.origin("").Add(Newcomer{Name: a.name, PeerURL: a.url}))
+	return a.crash(map[string]string{Operator: "", a.name: a.root}, func() (plan.Plan, error) { return a.origin("").Add(Newcomer{Name: a.name, PeerURL: a.url}) })
 }
 
 // points are those of a plan's execution until its first final step begins; the plan is rolled back then, while it is killed at each point of that.
@@ -388,33 +388,48 @@ func TestCrashReplace(t *testing.T) {
 	back(t, points[:final], 4, func(t *testing.T) turned { return newReplacement(t) })
 }
 
-// TestCrashRemove: a removal is killed everywhere, and comes to its end; and before the member is removed it can be rolled back, which leaves three.
+// removal is a cluster of three, of which one is to go.
+type removal struct {
+	*rig
+	gone, root string
+}
+
+func newRemoval(t *testing.T) *removal {
+	t.Helper()
+	r := &removal{rig: newRig(t, lab.EtcdOptions{Members: 3}), gone: "m2"}
+	if r.Members[r.Leader(t)].Name == "m0" {
+		r.gone = "m1"
+	}
+	r.root, _ = machine(t, r.gone)
+	i := slices.IndexFunc(r.Members, func(m *lab.EtcdMember) bool { return m.Name == r.gone })
+	appendTo(t, filepath.Join(r.root, "etc/etcd.env"), "ETCD_INITIAL_ADVERTISE_PEER_URLS="+r.PeerURL(i)+"\n")
+	return r
+}
+
+func (r *removal) begin() job {
+	r.t.Helper()
+	return r.crash(map[string]string{Operator: ""}, func() (plan.Plan, error) { return r.origin("the test shrinks it").Remove(r.gone) })
+}
+
+func (r *removal) back([]string) { r.want(r.ClientOf(r.t, 0), "m0", "m1", "m2") }
+
+// TestCrashRemove: a removal is killed everywhere, and comes to its end; and before the member is removed it is rolled back from each point, which leaves three.
 func TestCrashRemove(t *testing.T) {
 	slow(t)
 	t.Parallel()
-	r := newRig(t, lab.EtcdOptions{Members: 3})
+	r := newRemoval(t)
 	cli := r.ClientOf(t, 0)
-	leader := r.Members[r.Leader(t)].Name
-	gone := "m2"
-	if leader == "m0" {
-		gone = "m1"
-	}
-	root, _ := machine(t, gone)
-	i := slices.IndexFunc(r.Members, func(m *lab.EtcdMember) bool { return m.Name == gone })
-	appendTo(t, filepath.Join(root, "etc/etcd.env"), "ETCD_INITIAL_ADVERTISE_PEER_URLS="+r.PeerURL(i)+"\n")
-	begin := func() job {
-		return r.crash(map[string]string{Operator: ""})(r.origin("the test shrinks it").Remove(gone))
-	}
-	begin().points(t)
-	r.want(cli, "m0", "m1", "m2")
-	j := begin()
-	j.Roots = map[string]string{Operator: "", gone: root}
+	points := r.begin().points(t)
+	r.back(nil)
+	back(t, points, 1, func(t *testing.T) turned { return newRemoval(t) })
+	j := r.begin()
+	j.Roots = map[string]string{Operator: "", r.gone: r.root}
 	if n := len(j.chain(t)); n < 40 {
 		t.Errorf("only %d points", n)
 	}
 	want := []string{"m0", "m1", "m2"}
-	r.want(cli, slices.DeleteFunc(want, func(m string) bool { return m == gone })...)
-	if e, err := host.Detect(root).Etcd(""); err != nil || !e.Held {
+	r.want(cli, slices.DeleteFunc(want, func(m string) bool { return m == r.gone })...)
+	if e, err := host.Detect(r.root).Etcd(""); err != nil || !e.Held {
 		t.Errorf("the removed member's etcd may start again (%v)", err)
 	}
 }

@@ -32,7 +32,7 @@ func (o Origin) add(c *Cluster, n Newcomer) (plan.Plan, error) {
 	d := o.draft(c, KindAdd, fmt.Sprintf("add member %s at %s", n.Name, n.PeerURL))
 	d.plan.Warnings = warnings
 	d.basis.Adds = &n
-	d.step(d.checkMachine(n))
+	d.step(checkMachine(n), nil)
 	d.step(plan.Step{Action: doBackup, Party: Operator, Text: "take a backup and verify it", After: []string{doCheck}}, nil)
 	d.join(n, resumes)
 	return d.finish(c)
@@ -49,8 +49,8 @@ func (c *Cluster) canAdd(n Newcomer, leaves ID, lookup func(string) ([]string, e
 	return 0, c.checkPeerURL(n.PeerURL, leaves, lookup)
 }
 
-func (d *draft) checkMachine(n Newcomer) (plan.Step, any) {
-	return plan.Step{Action: doCheck, Party: n.Name, Text: "look whether this machine is ready: data, ports, certificates, clock, disk"}, nil
+func checkMachine(n Newcomer) plan.Step {
+	return plan.Step{Action: doCheck, Party: n.Name, Text: "look whether this machine is ready: data, ports, certificates, clock, disk"}
 }
 
 // join is the common part of an addition and a replacement, from the moment at which the cluster may be changed.

@@ -47,7 +47,7 @@ func (o Origin) remove(c *Cluster, who string) (plan.Plan, error) {
 	d.step(plan.Step{Action: doRepoint, Party: Operator, Text: "have this machine's API server ask the other members, where it names that one"}, nil)
 	d.step(plan.Step{Action: doRemove, Party: Operator, Text: "remove " + m.Spec.String(), Final: true}, nil, quorum.Step{Kind: quorum.Remove, ID: uint64(m.ID)})
 	d.step(plan.Step{Action: doGone, Party: Operator, Text: "wait until no member knows it any more"}, nil)
-	d.retire(PartyOf(m.Spec), m.Spec)
+	d.retire(PartyOf(m.Spec))
 	return d.finish(c)
 }
 
@@ -57,7 +57,7 @@ func (d *draft) moveLeader(from Spec) {
 }
 
 // retire is what remains to be done on the machine of a member that is gone. Nobody may be there to do it.
-func (d *draft) retire(party string, m Spec) {
+func (d *draft) retire(party string) {
 	d.step(plan.Step{Action: doStopRemoved, Party: party, After: []string{doGone}, Optional: true,
 		Text: "stop etcd, and keep it from starting"}, nil)
 	d.step(plan.Step{Action: doSetAside, Party: party, Optional: true, Text: "rename its data"}, nil)

@@ -51,7 +51,7 @@ func (o Origin) replace(c *Cluster, r Replacement) (plan.Plan, error) {
 	d.join(n, 0)
 	d.step(plan.Step{Action: doRepoint, Party: Operator, Text: "have this machine's API server ask the new member, where it names the old one"}, nil)
 	if !hasURL(m.PeerURLs, n.PeerURL) {
-		d.retire("old-"+PartyOf(m.Spec), m.Spec)
+		d.retire("old-" + PartyOf(m.Spec))
 	}
 	return d.finish(c)
 }
@@ -59,7 +59,6 @@ func (o Origin) replace(c *Cluster, r Replacement) (plan.Plan, error) {
 // leave is the part of a replacement up to the removal.
 func (d *draft) leave(m Member, n Newcomer, up bool) {
 	same := hasURL(m.PeerURLs, n.PeerURL)
-	check, args := d.checkMachine(n)
 	if up && !m.Learner {
 		d.moveLeader(m.Spec)
 	}
@@ -75,7 +74,7 @@ func (d *draft) leave(m Member, n Newcomer, up bool) {
 			d.step(stop, nil)
 		}
 	}
-	d.step(check, args)
+	d.step(checkMachine(n), nil)
 	d.step(plan.Step{Action: doBackup, Party: Operator, Text: "take a backup and verify it", After: []string{doCheck}}, nil)
 	if m.Answer == nil {
 		d.step(plan.Step{Action: doConfirm, Party: Operator, Text: fmt.Sprintf("confirm that %s is dead, for a minute and for all others", m.short())}, nil)

@@ -139,17 +139,17 @@ func (s *Site) at(ctx context.Context, endpoints []string) (*Cluster, error) {
 }
 
 // may looks at the cluster and simulates what is about to be done, by what is so now.
-func (s *Site) may(ctx context.Context, p *plan.Plan, effect func(*Cluster, Basis) quorum.Step) (*Cluster, Basis, error) {
-	c, b, err := s.look(ctx, p)
+func (s *Site) may(ctx context.Context, p *plan.Plan, effect quorum.Step) (*Cluster, error) {
+	c, _, err := s.look(ctx, p)
 	if err != nil {
-		return nil, b, err
+		return nil, err
 	}
-	_, err = quorum.Simulate(c.model(), []quorum.Step{effect(c, b)})
+	_, err = quorum.Simulate(c.model(), []quorum.Step{effect})
 	var r *quorum.Refusal
 	if errors.As(err, &r) {
-		return c, b, fail.Refused(fmt.Errorf("not now: %s", r.Rule), r.Safe)
+		return c, fail.Refused(fmt.Errorf("not now: %s", r.Rule), r.Safe)
 	}
-	return c, b, err
+	return c, err
 }
 
 func (s *Site) access() endpoint.Access {

@@ -8,12 +8,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"filippo.io/age"
 
 	"etcd-steward/backup/repo"
 	"etcd-steward/backup/repo/envelope"
+	"etcd-steward/integration/lab"
 	"etcd-steward/internal/fail"
 )
 
@@ -99,8 +99,7 @@ func TestDamagedDocuments(t *testing.T) {
 // TestDamagedObject: a stored object with one flipped bit anywhere, or cut off, is never restored.
 func TestDamagedObject(t *testing.T) {
 	s := snapshotOf(t, "3.6")
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := lab.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	identity, err := age.GenerateX25519Identity()
 	if err != nil {

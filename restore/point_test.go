@@ -185,8 +185,7 @@ func TestAnyMoment(t *testing.T) {
 			cfg := s3.StoreConfig()
 			cfg.URL += "/" + version
 			w := newRecorded(t, version, cfg)
-			seed := uint64(time.Now().UnixNano())
-			t.Logf("seed %d", seed)
+			seed := lab.Seed(t)
 			rng := rand.New(rand.NewPCG(seed, 0))
 			load := changestest.Workload{Client: w.cli, Seed: seed, Leases: true, TTL: 900, Keys: 500, ValueMax: 300, Wide: 100, WideKeys: 500}
 			run := func() int64 {

@@ -111,6 +111,7 @@ func TestS3Faulty(t *testing.T) {
 	s3 := lab.StartS3(t, lab.S3Options{})
 	storetest.Run(t, func(t *testing.T) store.Store {
 		tr := faults.New(faults.Options{
+			Seed: lab.Seed(t) | 1,
 			Chance: map[faults.Fault]float64{
 				faults.LostAnswer: 0.05, faults.LateError500: 0.03, faults.Refused: 0.03, faults.Reset: 0.03, faults.Error500: 0.03, faults.Error503: 0.03,
 				faults.Conflict: 0.05, faults.CutBody: 0.05, faults.Slow: 0.02,

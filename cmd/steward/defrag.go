@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -23,7 +24,8 @@ another one leads. Before each, all must be well; after each, it waits until the
 Worth it is a file of at least --min-size with at least --min-fragmentation of it free, or one at more than 80 % of its quota.
 
 A member answers nobody while it is defragmented (about a second for 50 MB of data). A cluster of one member stands still meanwhile: that needs --yes.
-A new file is written beside the old one: on each host the disk must have room for the data in use; that cannot be seen from here.
+A new file is written beside the old one: on each host the disk must have room for the data in use, and a tenth more. Of this host's etcd that is looked
+at; of the others it cannot be seen from here.
 
    steward defrag --dry-run
    steward defrag
@@ -74,11 +76,15 @@ func defrag(c *call) error {
 		return err
 	}
 	out := defragAnswer{DryRun: c.Bool("dry-run"), Defrag: maintain.PlanDefrag(v, rule), Done: []maintain.Done{}}
-	gates := maintain.GatesOfDefrag(v, out.Defrag)
+	rooms := cluster.Rooms()
+	gates := maintain.GatesOfDefrag(v, out.Defrag, rooms)
 	if len(out.Steps) > 0 {
 		if err := c.passed(gates); err != nil {
 			return err
 		}
+	}
+	if unseen := rooms.Unseen(out.Defrag); len(unseen) > 0 && !c.json() {
+		c.note("whether the disk has room for the data in use cannot be seen from here: %s", strings.Join(unseen, ", "))
 	}
 	if out.DryRun || len(out.Steps) == 0 {
 		return c.answer(out, out.table)

@@ -119,25 +119,8 @@ func newCheckup(c *call) (*checkup, error) {
 	if k.cluster, err = cfg.Cluster(c.cluster()); err != nil {
 		return nil, fail.New(fail.Usage, err, "--cluster NAME")
 	}
-	k.certificates, k.machine = configured(k.cluster.TLS), host.Detect("/")
+	k.certificates, k.machine = health.OfFiles(k.cluster.TLS.CA, k.cluster.TLS.Cert), host.Detect("/")
 	return k, nil
-}
-
-// configured are the certificates of the files that are configured.
-func configured(t config.TLS) (all []health.Certificate) {
-	for _, path := range []string{t.CA, t.Cert} {
-		if path == "" {
-			continue
-		}
-		certificates, err := probe.ReadCertificates(path)
-		if err != nil {
-			all = append(all, health.Certificate{Where: path, Err: err})
-		}
-		for _, c := range certificates {
-			all = append(all, health.Certificate{Where: path, Leaf: c})
-		}
-	}
-	return all
 }
 
 // look asks the members and, side by side, the store.

@@ -46,7 +46,7 @@ func (c *call) maintenance(cfg *config.Config) (*maintain.Cluster, *probe.View, 
 	if err != nil {
 		return nil, nil, err
 	}
-	cluster := &maintain.Cluster{Access: access, Say: func(line string) { c.note("%s", line) }}
+	cluster := &maintain.Cluster{Access: access, Say: func(line string) { c.note("%s", line) }, Rooms: roomsHere}
 	v, err := cluster.Look(c.ctx)
 	if err != nil {
 		return nil, nil, err

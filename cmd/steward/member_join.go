@@ -30,11 +30,7 @@ it serves. After an error, a reboot or Ctrl-C the same command goes on.
 }
 
 func memberJoin(c *call) error {
-	room, err := c.planRoom()
-	if err != nil {
-		return err
-	}
-	p, st, err := c.planArg(room)
+	room, p, st, err := c.planArg()
 	if err != nil {
 		return err
 	}

@@ -34,13 +34,18 @@ func (c *call) actions(p *plan.Plan) (plan.Actions, error) {
 	return kind(c, p)
 }
 
-// planArg reads the plan that the argument names.
-func (c *call) planArg(room *planRoom) (*plan.Plan, *plan.State, error) {
+// planArg reads the plan that the argument names, from the room that it is in.
+func (c *call) planArg() (*planRoom, *plan.Plan, *plan.State, error) {
+	room, err := c.planRoom()
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	a, err := c.args(1, 1, "the plan's ID (steward plan list)")
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return plan.Load(c.ctx, room.board, a[0])
+	p, st, err := plan.Load(c.ctx, room.board, a[0])
+	return room, p, st, err
 }
 
 // party is the one that was asked for, or the only one that can be meant: of a plan with one party, or of the parties that this machine executes already.

@@ -36,11 +36,7 @@ func planRunCommand() *cli.Command {
 }
 
 func planRun(c *call) error {
-	room, err := c.planRoom()
-	if err != nil {
-		return err
-	}
-	p, st, err := c.planArg(room)
+	room, p, st, err := c.planArg()
 	if err != nil {
 		return err
 	}
@@ -116,11 +112,7 @@ Where a machine is gone for good, its part cannot be undone, and all others woul
 }
 
 func planRollback(c *call) error {
-	room, err := c.planRoom()
-	if err != nil {
-		return err
-	}
-	p, st, err := c.planArg(room)
+	room, p, st, err := c.planArg()
 	if err != nil {
 		return err
 	}

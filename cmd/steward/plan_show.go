@@ -25,11 +25,7 @@ no way back from its beginning on, and when the plan is complete without it. -o 
 }
 
 func planShow(c *call) error {
-	room, err := c.planRoom()
-	if err != nil {
-		return err
-	}
-	p, _, err := c.planArg(room)
+	_, p, _, err := c.planArg()
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ type note struct {
 // those at which a member gave its HashKV have that hash. STEWARD_SEED repeats the choices, STEWARD_SOAK says for how long.
 func TestStorm(t *testing.T) {
 	r := newRigOf(t, lab.S3Options{}, lab.EtcdOptions{Members: 3})
-	s := &storm{rig: r, rng: rand.New(rand.NewPCG(changestest.Seed(t), 0x5708)), down: -1}
+	s := &storm{rig: r, rng: rand.New(rand.NewPCG(lab.Seed(t), 0x5708)), down: -1}
 	for i := range 3 {
 		s.daemons = append(s.daemons, r.start(settings{name: fmt.Sprint("master", i), schedule: "@every 10s", changes: "flush: 1s, segment: 256KiB"}))
 	}

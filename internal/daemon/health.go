@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"etcd-steward/internal/config"
 	"etcd-steward/internal/host"
 	"etcd-steward/membership/health"
 	"etcd-steward/membership/probe"
@@ -19,7 +18,7 @@ func (c *cluster) watch(loop context.Context) {
 	defer c.pulse.forget(c.id(name))
 	h := c.cfg.Health
 	w := &watcher{
-		state: c.health, interval: time.Duration(h.Interval), compare: time.Duration(h.Compare), certificates: func() []health.Certificate { return configured(c.cfg.TLS) },
+		state: c.health, interval: time.Duration(h.Interval), compare: time.Duration(h.Compare), certificates: func() []health.Certificate { return health.OfFiles(c.cfg.TLS.CA, c.cfg.TLS.Cert) },
 		machine: host.Detect("/"),
 		look:    func(ctx context.Context, o probe.Options) (*probe.View, error) { return probe.Look(ctx, c.members, o) }, here: isHere,
 	}
@@ -147,21 +146,4 @@ func isHere(host string) bool {
 		n, ok := a.(*net.IPNet)
 		return ok && n.IP.Equal(ip)
 	})
-}
-
-// configured are the certificates of the files that the config names.
-func configured(t config.TLS) (all []health.Certificate) {
-	for _, path := range []string{t.CA, t.Cert} {
-		if path == "" {
-			continue
-		}
-		certificates, err := probe.ReadCertificates(path)
-		if err != nil {
-			all = append(all, health.Certificate{Where: path, Err: err})
-		}
-		for _, c := range certificates {
-			all = append(all, health.Certificate{Where: path, Leaf: c})
-		}
-	}
-	return all
 }

@@ -52,7 +52,7 @@ func fullView(t *testing.T, at time.Time) (*probe.View, []health.Finding, []heal
 	hashes(v, 2)
 	v.Answers[0].ClockKnown, v.Answers[1].Version = true, "3.6.\xff"
 	ca := lab.NewCA(t)
-	certificates := configured(config.TLS{CA: ca.File})
+	certificates := health.OfFiles(ca.File)
 	return v, []health.Finding{{Kind: health.Tolerance, Severity: health.Warning}}, certificates
 }
 

@@ -28,6 +28,23 @@ func OfServers(files []probe.ServerFile) (all []Certificate) {
 	return all
 }
 
+// OfFiles are the certificates in files that are configured; "" is none.
+func OfFiles(paths ...string) (all []Certificate) {
+	for _, path := range paths {
+		if path == "" {
+			continue
+		}
+		found, err := probe.ReadCertificates(path)
+		if err != nil {
+			all = append(all, Certificate{Where: path, Err: err})
+		}
+		for _, c := range found {
+			all = append(all, Certificate{Where: path, Leaf: c})
+		}
+	}
+	return all
+}
+
 // certificates judges when each certificate that was seen or is configured expires. One that is seen at several places is told once.
 func (j *judge) certificates() {
 	seen := map[[sha256.Size]byte]bool{}

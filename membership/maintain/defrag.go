@@ -69,7 +69,7 @@ func (c *Cluster) ready(ctx context.Context, d Defrag, o DefragOptions) (v *prob
 		if v, err = c.Look(ctx); err != nil {
 			return nil, err
 		}
-		if _, err = Pass(known(GatesOfDefrag(v, d), o.Known), o.Force); err == nil || time.Now().After(until) {
+		if _, err = Pass(known(GatesOfDefrag(v, d, c.rooms()), o.Known), o.Force); err == nil || time.Now().After(until) {
 			return v, err
 		}
 		if err := pause(ctx, healthEvery); err != nil {

@@ -267,7 +267,7 @@ func TestDefragStops(t *testing.T) {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	v := look(t, c)
-	_, err = Pass(GatesOfDefrag(v, PlanDefrag(v, Rule{All: true})), "")
+	_, err = Pass(GatesOfDefrag(v, PlanDefrag(v, Rule{All: true}), nil), "")
 	if fail.ExitCode(err) != fail.Unsafe || !strings.Contains(err.Error(), lc.Members[victim].Name) {
 		t.Errorf("a member is dead, and: %v", err)
 	}

@@ -34,7 +34,7 @@ func common(v *probe.View) (all []Gate) {
 }
 
 // GatesOfDefrag are the conditions of a rolling defragmentation that are not met.
-func GatesOfDefrag(v *probe.View, d Defrag) []Gate {
+func GatesOfDefrag(v *probe.View, d Defrag, r Rooms) []Gate {
 	all := common(v)
 	agreed := v.Agreed()
 	s := v.Cluster().State()
@@ -59,7 +59,7 @@ func GatesOfDefrag(v *probe.View, d Defrag) []Gate {
 			Safe: "have three voters, so that two go on: steward member add NAME PEER_URL",
 		})
 	}
-	return append(all, transferring(v)...)
+	return append(append(all, r.narrow(v, d)...), transferring(v)...)
 }
 
 // transferring: no member may be receiving the whole database while it is defragmented, when its version can be corrupted by that (etcd pulls 20650, 20653).

@@ -4,7 +4,7 @@
 // What is going to be done is decided by pure functions from a view (membership/probe), and refused where it would endanger data or quorum. What is done stops
 // at the first failure, asks for the cluster's health before each further step, and can be asked for again after an interruption at any moment. It promises
 // that never more than one member is defragmented at a time, and that nothing but history and free pages is removed.
-// It cannot see the disks of other hosts: whether a file that is rewritten finds room there, nobody here knows. It takes no backup: its caller does.
+// Its caller says which disks are seen (Rooms): whether a file that is rewritten finds room on the others, nobody here knows. It takes no backup: its caller does.
 package maintain
 
 import (
@@ -23,6 +23,14 @@ import (
 type Cluster struct {
 	Access probe.Access
 	Say    func(line string) // one line for people; nil: nobody listens
+	Rooms  func() Rooms      // asked before each member; nil: no disk is seen
+}
+
+func (c *Cluster) rooms() Rooms {
+	if c.Rooms == nil {
+		return nil
+	}
+	return c.Rooms()
 }
 
 func (c *Cluster) say(format string, a ...any) {

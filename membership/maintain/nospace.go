@@ -51,7 +51,7 @@ func PlanNospace(v *probe.View, recorded int64) (Nospace, []Gate) {
 	if !n.Needed {
 		return n, common(v)
 	}
-	return n, GatesOfDefrag(v, n.Defrag)
+	return n, GatesOfDefrag(v, n.Defrag, nil) // how much is in use is known when history is gone: Defrag looks at the disks then
 }
 
 func ofKind(all []Alarm, kind string) []Alarm {

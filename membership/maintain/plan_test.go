@@ -146,7 +146,7 @@ func TestGates(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			v := cluster(c.voters)
 			c.wrong(v)
-			gates := GatesOfDefrag(v, PlanDefrag(v, Rule{All: true}))
+			gates := GatesOfDefrag(v, PlanDefrag(v, Rule{All: true}), nil)
 			if c.rule == "" {
 				if len(gates) != 0 {
 					t.Errorf("closed: %v", gates)
@@ -168,6 +168,32 @@ func TestGates(t *testing.T) {
 	}
 }
 
+// TestRooms: a disk that is seen has room for what is in use and a tenth more, or its member is not defragmented, whatever reason is given.
+func TestRooms(t *testing.T) {
+	v := cluster(3)
+	d := PlanDefrag(v, Rule{All: true})
+	need := int64(110 * mib)
+	for name, c := range map[string]struct {
+		rooms  Rooms
+		narrow string
+		unseen string
+	}{
+		"none is seen":          {nil, "", "m2 m3 m1"},
+		"enough":                {Rooms{1: need, 2: need}, "", "m3"},
+		"a byte less":           {Rooms{1: need, 2: need - 1, 3: need}, "m2 has 110.0 MiB free for 100.0 MiB", ""},
+		"of another":            {Rooms{9: 0}, "", "m2 m3 m1"},
+		"nothing at the leader": {Rooms{1: 0}, "m1 has 0 B free for 100.0 MiB", "m2 m3"},
+	} {
+		_, err := Pass(GatesOfDefrag(v, d, c.rooms), "because")
+		if c.narrow == "" && err != nil || c.narrow != "" && (fail.ExitCode(err) != fail.Unsafe || !strings.Contains(err.Error(), c.narrow)) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := strings.Join(c.rooms.Unseen(d), " "); got != c.unseen {
+			t.Errorf("%s: unseen are %q, want %q", name, got, c.unseen)
+		}
+	}
+}
+
 // TestReasonIsForWhatWasKnown: a reason that was given for one member's absence passes nothing that came later: with a second one away, the
 // defragmentation of a third would stop the cluster. And that it would is said, beside who is away.
 func TestReasonIsForWhatWasKnown(t *testing.T) {
@@ -177,15 +203,15 @@ func TestReasonIsForWhatWasKnown(t *testing.T) {
 	}
 	away(4)
 	d := PlanDefrag(v, Rule{All: true})
-	then := GatesOfDefrag(v, d)
+	then := GatesOfDefrag(v, d, nil)
 	if _, err := Pass(then, "m5 is dead"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Pass(known(GatesOfDefrag(v, d), then), "m5 is dead"); err != nil {
+	if _, err := Pass(known(GatesOfDefrag(v, d, nil), then), "m5 is dead"); err != nil {
 		t.Errorf("what was known: %v", err)
 	}
 	away(3)
-	_, err := Pass(known(GatesOfDefrag(v, d), then), "m5 is dead")
+	_, err := Pass(known(GatesOfDefrag(v, d, nil), then), "m5 is dead")
 	if fail.ExitCode(err) != fail.Unsafe || !strings.Contains(err.Error(), "m4 does not") || !strings.Contains(err.Error(), "goes on without the member") {
 		t.Errorf("a second member is away: %v", err)
 	}
@@ -237,7 +263,7 @@ func TestDefragProperties(t *testing.T) {
 			}
 			seen[s.Member] = true
 		}
-		GatesOfDefrag(v, d)
+		GatesOfDefrag(v, d, nil)
 		PlanNospace(v, rng.Int64N(60_000))
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"etcd-steward/backup/dbfile"
 )
 
 // A page of bbolt's file starts with this header (bbolt v1.5.0, internal/common/page.go): ID, flags, count, overflow.
@@ -122,6 +124,15 @@ func metaAt(f *os.File, offset int64) (m meta, ok bool) {
 	return m, valid
 }
 
+// sound looks at what bbolt would trust.
+func sound(path string) error {
+	f, err := dbfile.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.CheckEdit(), f.Close())
+}
+
 // edit opens the file, runs fn in one transaction and closes the file. Nothing is synced: the file is durable after Sync only. bbolt
 // panics on pages that make no sense, and reading past the end of a mapped file is a fault; both come back as errors.
 func edit(path string, fn func(tx *bbolt.Tx) error) (err error) {
@@ -131,6 +142,9 @@ func edit(path string, fn func(tx *bbolt.Tx) error) (err error) {
 		}
 	}()
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	if err := sound(path); err != nil {
+		return fmt.Errorf("read %s: %w: %w", path, ErrDamaged, err)
+	}
 	if err := skipScan(path); err != nil {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"etcd-steward/integration/lab"
 )
 
 // TestSkipScanFiles: whatever a bbolt file looks like - page size, a list of free pages in it, a damaged meta page, grown beyond its
@@ -153,8 +155,7 @@ func TestDamagedFiles(t *testing.T) {
 			t.Logf("%s: %v", name, err)
 		}
 	}
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := lab.Seed(t)
 	r := rand.New(rand.NewPCG(seed, 0))
 	failed := 0
 	for range 60 {

@@ -64,7 +64,7 @@ func TestExact(t *testing.T) {
 			o.SegmentSize = 100 << 10
 			run := r.start(o)
 			run.has(SignalFirst)
-			s := changestest.Seed(t)
+			s := lab.Seed(t)
 			rng := rand.New(rand.NewPCG(s, 1))
 			w := &changestest.Workload{Client: r.cli, Seed: s, Leases: true, TTL: 1, Wide: 150, Compact: 80, CompactKeep: 300}
 			if _, err := w.Run(t.Context(), 100); err != nil {

@@ -63,7 +63,7 @@ func TestMembers(t *testing.T) {
 	o.Stall = 2 * time.Second
 	run := r.start(o)
 	first := run.has(SignalFirst)
-	s := changestest.Seed(t)
+	s := lab.Seed(t)
 	w := &changestest.Workload{
 		Client: r.cli, Seed: s, Leases: true, TTL: 1, Wide: 300, Compact: 40, CompactKeep: 400, DisturbEvery: 120,
 		Disturb: func(rng *rand.Rand) { r.disturb(run, rng) },
@@ -193,7 +193,7 @@ func TestCutOff(t *testing.T) {
 func TestKilled(t *testing.T) {
 	r := newRig(t, lab.EtcdOptions{})
 	spool := t.TempDir()
-	rng := rand.New(rand.NewPCG(changestest.Seed(t), 0))
+	rng := rand.New(rand.NewPCG(lab.Seed(t), 0))
 	from := r.put(1)
 	stop := make(chan struct{})
 	wrote := make(chan int64)

@@ -11,7 +11,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"etcd-steward/backup/changes/changestest"
 	"etcd-steward/backup/repo"
 	"etcd-steward/integration/lab"
 )
@@ -72,7 +71,7 @@ func TestSpoolFull(t *testing.T) {
 	run := r.start(o)
 	first := run.has(SignalFirst)
 	r.down.Store(true)
-	rng := rand.New(rand.NewPCG(changestest.Seed(t), 0))
+	rng := rand.New(rand.NewPCG(lab.Seed(t), 0))
 	var last int64
 	for range 3000 {
 		resp, err := r.cli.Put(t.Context(), "key", randomText(rng, 2000))

@@ -18,7 +18,7 @@ func TestRecord(t *testing.T) {
 			o.SegmentSize = 200 << 10
 			run := r.start(o)
 			first := run.has(SignalFirst)
-			w := &changestest.Workload{Client: r.cli, Seed: changestest.Seed(t), Leases: true, TTL: 60, Wide: 200}
+			w := &changestest.Workload{Client: r.cli, Seed: lab.Seed(t), Leases: true, TTL: 60, Wide: 200}
 			if _, err := w.Run(t.Context(), 800); err != nil {
 				t.Fatal(err)
 			}

@@ -24,7 +24,7 @@ const stormSteps = 8
 // compacted. In the end the log is whole, from its first revision on, and replays to the cluster's keys.
 func TestStorm(t *testing.T) {
 	r := newRig(t, lab.EtcdOptions{Members: 3})
-	rng := rand.New(rand.NewPCG(changestest.Seed(t), 0))
+	rng := rand.New(rand.NewPCG(lab.Seed(t), 0))
 	spool, away := t.TempDir(), false
 	move := func() {
 		from, to := r.dir, r.dir+".away"

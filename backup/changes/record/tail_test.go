@@ -13,9 +13,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"etcd-steward/backup/changes"
-	"etcd-steward/backup/changes/changestest"
 	"etcd-steward/backup/changes/watch"
 	"etcd-steward/backup/repo"
+	"etcd-steward/integration/lab"
 )
 
 // message is a watch's message with whole revisions, or a fragment of one; a number twice in a row is two events of one revision.
@@ -120,7 +120,7 @@ func TestTailRules(t *testing.T) {
 
 // TestTailBreaks: however a watch is cut into messages, broken off and begun again, each revision is recorded once, whole and in order.
 func TestTailBreaks(t *testing.T) {
-	rng := rand.New(rand.NewPCG(changestest.Seed(t), 0))
+	rng := rand.New(rand.NewPCG(lab.Seed(t), 0))
 	for range 100 {
 		var history []int64 // the revision of each event
 		for rev := int64(2); rev < 60; rev++ {

@@ -126,8 +126,7 @@ func TestRecords(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			c := lab.StartEtcd(t, lab.EtcdOptions{Version: version, UnsafeNoFsync: true})
 			cli := c.Client(t)
-			seed := uint64(time.Now().UnixNano())
-			t.Logf("seed %d", seed)
+			seed := lab.Seed(t)
 			w := &changestest.Workload{Client: cli, Seed: seed, Leases: true, TTL: 1, Wide: 200}
 
 			type result struct {
