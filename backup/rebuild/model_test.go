@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -20,19 +18,15 @@ import (
 	"etcd-steward/backup/rebuild"
 	"etcd-steward/backup/repo"
 	"etcd-steward/backup/revision"
+	"etcd-steward/integration/lab"
 )
 
 var timeline = repo.Timeline{Cluster: 0xabc, Cut: 1}
 
-// newRand prints its seed, and takes one from the environment to repeat a failure.
+// newRand is where random choices come from: see lab.Seed.
 func newRand(t testing.TB) *rand.Rand {
 	t.Helper()
-	seed := rand.Uint64()
-	if s, err := strconv.ParseUint(os.Getenv("STEWARD_SEED"), 10, 64); err == nil {
-		seed = s
-	}
-	t.Logf("STEWARD_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 7))
+	return rand.New(rand.NewPCG(lab.Seed(t), 7))
 }
 
 // change is one record of a model history.

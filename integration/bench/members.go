@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,11 +65,12 @@ func (b *bench) replaces() {
 	fill := min(b.mb, replaceMB)
 	fmt.Fprintf(os.Stderr, "bench: loading %d MB into three members\n", fill)
 	lab.Fill(b, c.Client(b), lab.FillOptions{Keys: fill * 1e6 / perKey, ValueSize: valueBytes, Seed: 1})
-	var ours, script, waits []float64
+	var ours, script []float64
+	var steps []map[string]float64
 	for range max(1, b.rounds/2) {
 		m.lose()
-		total, waited := m.steward()
-		ours, waits = append(ours, total), append(waits, waited)
+		total, each := m.steward()
+		ours, steps = append(ours, total), append(steps, each)
 		m.lose()
 		script = append(script, m.script())
 	}
@@ -78,7 +81,7 @@ func (b *bench) replaces() {
 	b.add(figure{
 		what: fmt.Sprintf("replacing a dead member, database of %d MB: `steward member replace` and `join`, against the same steps as a script of etcdctl", fill), target: "none",
 		value: median(r), format: "%.2f", ok: true,
-		detail: fmt.Sprintf("steward %s s, of which %s s watching whether it is dead; script %s s; ratios %s", list(ours), list(waits), list(script), list(r)),
+		detail: fmt.Sprintf("steward %s s (%s); script %s s; ratios %s", list(ours), longest(steps), list(script), list(r)),
 	})
 }
 
@@ -125,8 +128,8 @@ func (m *master) lose() {
 	})
 }
 
-// steward replaces the member. It returns how long that took, and how long of it steward watched whether it is dead.
-func (m *master) steward() (total, watched float64) {
+// steward replaces the member. It returns how long that took, and of it each step, in seconds.
+func (m *master) steward() (total float64, steps map[string]float64) {
 	start := time.Now()
 	op := m.c.Members[0].Exec(m.b, "steward", "member", "replace", m.lost.MemberName, "--yes")
 	id := ""
@@ -153,14 +156,34 @@ func (m *master) steward() (total, watched float64) {
 	if err := json.Unmarshal([]byte(doc), &status); err != nil {
 		m.b.Fatalf("plan status: %v: %s", err, doc)
 	}
+	steps = map[string]float64{}
 	for _, party := range status.Parties {
 		for _, s := range party.Steps {
-			if s.Name == "confirm-dead" {
-				watched = s.Ended.Sub(s.Began).Seconds()
-			}
+			steps[s.Name] = s.Ended.Sub(s.Began).Seconds()
 		}
 	}
-	return total, watched
+	return total, steps
+}
+
+// longest are the steps that take more than a second, the longest first.
+func longest(rounds []map[string]float64) string {
+	of := func(name string) (all []float64) {
+		for _, steps := range rounds {
+			all = append(all, steps[name])
+		}
+		return all
+	}
+	var names []string
+	for name := range rounds[0] {
+		if median(of(name)) >= 1 {
+			names = append(names, name)
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(median(of(b)), median(of(a))) })
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%s %s", name, list(of(name)))
+	}
+	return strings.Join(names, ", ")
 }
 
 // openPlan is the plan's ID in the command that is printed for the new machine.

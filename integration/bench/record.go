@@ -9,8 +9,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"etcd-steward/integration/lab"
 )
@@ -19,9 +20,12 @@ const (
 	recordRate  = 5000             // puts of 1 KiB per second
 	recordSlice = 10 * time.Second // of each measurement
 	recordFlush = 10 * time.Second
-	recordPairs = 4      // of slices, with stewardd and without, for each round
-	kept        = 50_000 // revisions of history
-	// stewardd runs as its unit has it run; the S3 server, which would be another machine, gives way to all that would be on a master.
+	recordPairs = 4 // of slices, with stewardd and without, for each round
+	// Revisions of history: what a slice without stewardd writes is still there when it is started again, or a full snapshot would be measured.
+	kept = 300_000
+	// A segment of 8 MiB takes two seconds to fill: what is this far behind waits for its segment, and for nothing else.
+	liveRevisions = 3 * recordRate
+	// stewardd runs as its unit has it run (CPUSchedulingPolicy=batch, Nice=5); the S3 server, which would be another machine, gives way to all that would be on a master.
 	daemonNice, storeNice = 5, 15
 )
 
@@ -90,7 +94,7 @@ type recordRig struct {
 func (b *bench) startRecording() *recordRig {
 	base := &rig{dir: b.TempDir(), s3: lab.StartS3(b, lab.S3Options{})}
 	base.etcd = lab.StartEtcd(b, lab.EtcdOptions{Version: "3.6", ExtraArgs: []string{"--quota-backend-bytes=34359738368", "--auto-compaction-mode=revision", fmt.Sprintf("--auto-compaction-retention=%d", kept)}})
-	niceAs(b, base.s3.Proc.PID(), storeNice)
+	yields(b, base.s3.Proc.PID(), unix.SCHED_NORMAL, storeNice)
 	base.newIdentity(b)
 	return &recordRig{rig: base, slice: recordSlice}
 }
@@ -122,11 +126,16 @@ clusters:
 	d.Stop()
 }
 
-// resume starts stewardd again and goes on writing until all that was written before is in the store.
+// resume starts stewardd again and goes on writing until it records what is written now: a watch that is behind costs etcd more than one that is not, for
+// as long as it is behind, and that is not what is measured.
 func (r *recordRig) resume(b *bench, w *writer) *lab.Process {
 	d := r.startDaemon(b)
 	rev := w.revision.Load()
-	w.run(3*time.Minute, func() bool { return r.through(b) > rev })
+	w.run(3*time.Minute, func() bool {
+		at := r.through(b)
+		return at > rev && w.revision.Load()-at < liveRevisions
+	})
+	w.run(r.slice/2, nil) // the rest of what it was behind
 	return d
 }
 
@@ -136,20 +145,21 @@ func (r *recordRig) startDaemon(b *bench) *lab.Process {
 	cmd := exec.Command(filepath.Join(lab.Root(), "bin", "stewardd"), "--config", r.config())
 	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+r.s3.Access, "AWS_SECRET_ACCESS_KEY="+r.s3.Secret, "STATE_DIRECTORY="+filepath.Join(r.dir, r.cluster))
 	d := lab.Start(b, "stewardd", cmd)
-	niceAs(b, d.PID(), daemonNice)
+	yields(b, d.PID(), unix.SCHED_BATCH, daemonNice)
 	return d
 }
 
-// niceAs makes a process and all its threads yield.
-func niceAs(b *bench, pid, nice int) {
+// yields gives a process and all its threads a policy and a niceness; threads that they start have the same.
+func yields(b *bench, pid, policy, nice int) {
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
 	if err != nil || len(threads) == 0 {
 		b.Fatalf("threads of %d: %v", pid, err)
 	}
 	for _, t := range threads {
 		id, _ := strconv.Atoi(filepath.Base(t))
-		if err := syscall.Setpriority(syscall.PRIO_PROCESS, id, nice); err != nil && !errors.Is(err, syscall.ESRCH) {
-			b.Fatalf("nice: %v", err)
+		attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: uint32(policy), Nice: int32(nice)}
+		if err := unix.SchedSetAttr(id, &attr, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+			b.Fatalf("scheduling of %d: %v", pid, err)
 		}
 	}
 }
