@@ -22,7 +22,7 @@ func TestMachinesWithoutConfiguration(t *testing.T) {
 		machines.Kubespray: `sed -n 's/^ETCD_/--/p' /etc/etcd.env`,
 		machines.StaticPod: `sed -n 's/^ *- --/--/p' /etc/kubernetes/manifests/etcd.yaml`,
 		machines.YAML:      `awk '/^[a-z]/ {block = $1} /^[a-z].*: ./ {block = ""} /: / {sub(/^ */, ""); sub(/: /, "="); print "--" block $0}' /etc/etcd/etcd.conf.yml`,
-		machines.DropIn:    `systemctl show -p ExecStart etcd | grep -o -- '--[^ ]*'`,
+		machines.DropIn:    `systemctl show -p ExecStart -p Environment etcd | grep -oE -- '(--|ETCD_)[^ ]*' | sed 's/^ETCD_/--/'`,
 	} {
 		t.Run(string(flavour), func(t *testing.T) {
 			t.Parallel()
@@ -109,7 +109,7 @@ func (f *fleet) refusedWithoutCertificates(mem *machines.Member, id string) {
 func (f *fleet) electionIsRemembered(by *machines.Machine, other *machines.Member) {
 	f.t.Helper()
 	add := stewardArgs("member", "add", "m9", "https://10.255.255.9:2380", "--dry-run")
-	by.Script(f.t, "printf 'health: {interval: 1s}\n' >> /etc/steward/steward.yaml")
+	by.Script(f.t, "printf 'clusters: [{name: main, health: {interval: 1s}}]\n' >> /etc/steward/steward.yaml")
 	daemon := by.Exec(f.t, "env", "CREDENTIALS_DIRECTORY=/etc/steward/credentials", "stewardd")
 	lab.Eventually(f.t, time.Minute, "stewardd has looked", func() error {
 		r := by.Run(f.t.Context(), "bash", "-c", `exec 3<>/dev/tcp/127.0.0.1/7379; printf "GET /metrics HTTP/1.0\r\n\r\n" >&3; grep ^steward_health_raft_term <&3`)

@@ -158,6 +158,8 @@ func configFile(t lab.T, m *Member, settings []setting) {
 				block = &peer
 			}
 			fmt.Fprintf(block, "  %s: %s\n", name, s.value)
+		case "auto-compaction-retention": // etcd wants a text
+			fmt.Fprintf(&top, "%s: %q\n", s.flag, s.value)
 		default:
 			fmt.Fprintf(&top, "%s: %s\n", s.flag, s.value)
 		}
