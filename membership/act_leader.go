@@ -77,7 +77,7 @@ func (s *Site) handOver(ctx context.Context, say func(string, ...any), c *Cluste
 	if leader.Answer == nil {
 		return fail.New(fail.Failed, fmt.Errorf("the leader %s does not answer from here", leader.Spec), "run this where it can be reached")
 	}
-	say("move the leadership from %s to %s", leader.Spec.short(), target.Spec.short())
+	say("move the leadership from %s to %s", leader.short(), target.short())
 	err = s.ask(ctx, leader.Answer.Endpoint, func(ctx context.Context, conn *grpc.ClientConn) error {
 		_, err := pb.NewMaintenanceClient(conn).MoveLeader(ctx, &pb.MoveLeaderRequest{TargetID: uint64(target.ID)})
 		return err
@@ -101,7 +101,7 @@ func (c *Cluster) heir(from, to ID) (Member, error) {
 	}
 	if best.Answer == nil {
 		if m, ok := c.Member(to); ok {
-			return best, refuse([]Gate{{Rule: "only a healthy voter that has caught up can lead", Evidence: m.Spec.String() + " is none", Safe: "name another one: steward member list"}}, "")
+			return best, refuse([]Gate{{Rule: "only a healthy voter that has caught up can lead", Evidence: m.String() + " is none", Safe: "name another one: steward member list"}}, "")
 		}
 		return best, refuse([]Gate{{Rule: "only a healthy voter that has caught up can lead", Evidence: "there is no other one", Safe: "bring another voter back, or add one"}}, "")
 	}

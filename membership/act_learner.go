@@ -73,7 +73,7 @@ func (s *Site) catchUp(ctx context.Context, t *plan.Task) (any, error) {
 		case stalled:
 			return nil, s.giveUp(ctx, t, m, b, text)
 		case time.Since(told) > sayEvery:
-			t.Say("%s: %s", m.Spec.short(), text)
+			t.Say("%s: %s", m.short(), text)
 			told = time.Now()
 		}
 		if err := pause(ctx, pace.Poll); err != nil {

@@ -164,7 +164,7 @@ func (c *Cluster) Find(who string) (Member, error) {
 func list(members []Member) string {
 	var all []string
 	for _, m := range members {
-		all = append(all, m.Spec.String())
+		all = append(all, m.String())
 	}
 	return strings.Join(all, ", ")
 }

@@ -81,14 +81,7 @@ func (o Origin) draft(c *Cluster, kind, title string) *draft {
 }
 
 // step appends one. What it does to the quorum is simulated in the end.
-func (d *draft) step(s plan.Step, args any, effect ...quorum.Step) {
-	if args != nil {
-		b, err := json.Marshal(args)
-		if err != nil {
-			panic("unreachable: " + err.Error()) // plain structs of our own
-		}
-		s.Args = b
-	}
+func (d *draft) step(s plan.Step, effect ...quorum.Step) {
 	if s.Name == "" {
 		s.Name = s.Action
 	}

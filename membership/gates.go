@@ -64,10 +64,12 @@ func (c *Cluster) agree(s scope) (all []Gate) {
 		}
 		who := d.Endpoint
 		if known {
-			who = m.Spec.String()
+			who = m.String()
 		}
-		all = append(all, Gate{Rule: "all members agree on who the members are and who leads", Evidence: who + ": " + d.Text,
-			Safe: "wait until the election is over and it has caught up; a member that is cut off from the others is replaced: steward health"})
+		all = append(all, Gate{
+			Rule: "all members agree on who the members are and who leads", Evidence: who + ": " + d.Text,
+			Safe: "wait until the election is over and it has caught up; a member that is cut off from the others is replaced: steward health",
+		})
 	}
 	return all
 }
@@ -92,8 +94,10 @@ func (c *Cluster) led(s scope) []Gate {
 		return []Gate{{Rule: "the cluster has a leader", Evidence: "no member knows one", Safe: "bring members back until they elect one: steward health"}}
 	}
 	if s.ledSince > 0 && s.ledSince < calm {
-		return []Gate{{Rule: fmt.Sprintf("no change of leader within %v", calm), Evidence: fmt.Sprintf("it changed %v ago", s.ledSince.Round(time.Second)),
-			Safe: "wait a minute", Force: true}}
+		return []Gate{{
+			Rule: fmt.Sprintf("no change of leader within %v", calm), Evidence: fmt.Sprintf("it changed %v ago", s.ledSince.Round(time.Second)),
+			Safe: "wait a minute", Force: true,
+		}}
 	}
 	return nil
 }
@@ -126,9 +130,9 @@ func (c *Cluster) reachable(s scope) (all []Gate) {
 		switch {
 		case m.ID == s.leaves || m.Learner:
 		case m.Answer == nil:
-			all = append(all, Gate{Rule: "every voter answers", Evidence: m.Spec.String() + " does not", Force: !s.promotes, Safe: "bring it back, or remove it first: steward member remove " + m.ID.String()})
+			all = append(all, Gate{Rule: "every voter answers", Evidence: m.String() + " does not", Force: !s.promotes, Safe: "bring it back, or remove it first: steward member remove " + m.ID.String()})
 		case m.Answer.AuthRefused:
-			all = append(all, Gate{Rule: "this user may see everything", Evidence: m.Spec.String() + " refuses", Safe: "give a user with the role root: --user root --password-file FILE"})
+			all = append(all, Gate{Rule: "this user may see everything", Evidence: m.String() + " refuses", Safe: "give a user with the role root: --user root --password-file FILE"})
 		}
 	}
 	return all
@@ -144,11 +148,15 @@ func (c *Cluster) lag(s scope) (all []Gate) {
 		a := m.Answer
 		switch {
 		case a.Index > a.Applied && a.Index-a.Applied >= lagMax:
-			all = append(all, Gate{Rule: fmt.Sprintf("every voter has applied all but %d entries", lagMax), Evidence: fmt.Sprintf("%s lacks %d", m.Spec, a.Index-a.Applied),
-				Safe: "wait until it has caught up", Force: true})
+			all = append(all, Gate{
+				Rule: fmt.Sprintf("every voter has applied all but %d entries", lagMax), Evidence: fmt.Sprintf("%s lacks %d", m.Spec, a.Index-a.Applied),
+				Safe: "wait until it has caught up", Force: true,
+			})
 		case leader.Answer != nil && leader.Answer.Index > a.Index && leader.Answer.Index-a.Index >= behindMax:
-			all = append(all, Gate{Rule: "every voter is near the leader", Evidence: fmt.Sprintf("%s is %d entries behind", m.Spec, leader.Answer.Index-a.Index),
-				Safe: "wait until it has caught up", Force: true})
+			all = append(all, Gate{
+				Rule: "every voter is near the leader", Evidence: fmt.Sprintf("%s is %d entries behind", m.Spec, leader.Answer.Index-a.Index),
+				Safe: "wait until it has caught up", Force: true,
+			})
 		}
 		for _, e := range a.Errors {
 			if !strings.Contains(e, "alarm") && !strings.Contains(e, "no leader") { // which have gates of their own
@@ -173,8 +181,10 @@ func (c *Cluster) hashes(s scope) (all []Gate) {
 		}
 		f := first.Answer.Hash
 		if f.Revision == h.Revision && f.Compact == h.Compact && f.Sum != h.Sum {
-			all = append(all, Gate{Rule: "all members hold the same data", Evidence: fmt.Sprintf("at revision %d %s has the hash %08x, %s %08x", h.Revision, first.Spec, f.Sum, m.Spec, h.Sum),
-				Safe: "find out which member differs from the majority (steward health), and replace that one"})
+			all = append(all, Gate{
+				Rule: "all members hold the same data", Evidence: fmt.Sprintf("at revision %d %s has the hash %08x, %s %08x", h.Revision, first.Spec, f.Sum, m.Spec, h.Sum),
+				Safe: "find out which member differs from the majority (steward health), and replace that one",
+			})
 		}
 	}
 	return all
@@ -205,8 +215,10 @@ func (c *Cluster) learners(s scope) (all []Gate) {
 		if !m.Learner || m.ID == s.leaves || s.learner != "" && hasURL(m.PeerURLs, s.learner) {
 			continue
 		}
-		all = append(all, Gate{Rule: "no learner is there", Evidence: m.Spec.String() + " is one", Force: true,
-			Safe: fmt.Sprintf("promote it (steward member promote %s) or remove it (steward member remove %s)", m.ID, m.ID)})
+		all = append(all, Gate{
+			Rule: "no learner is there", Evidence: m.String() + " is one", Force: true,
+			Safe: fmt.Sprintf("promote it (steward member promote %s) or remove it (steward member remove %s)", m.ID, m.ID),
+		})
 	}
 	return all
 }

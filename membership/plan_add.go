@@ -32,8 +32,8 @@ func (o Origin) add(c *Cluster, n Newcomer) (plan.Plan, error) {
 	d := o.draft(c, KindAdd, fmt.Sprintf("add member %s at %s", n.Name, n.PeerURL))
 	d.plan.Warnings = warnings
 	d.basis.Adds = &n
-	d.step(checkMachine(n), nil)
-	d.step(plan.Step{Action: doBackup, Party: Operator, Text: "take a backup and verify it", After: []string{doCheck}}, nil)
+	d.step(checkMachine(n))
+	d.step(plan.Step{Action: doBackup, Party: Operator, Text: "take a backup and verify it", After: []string{doCheck}})
 	d.join(n, resumes)
 	return d.finish(c)
 }
@@ -64,21 +64,21 @@ func (d *draft) join(n Newcomer, resumes ID) {
 	add := plan.Step{Action: doAdd, Party: Operator, Text: fmt.Sprintf("add %s as %s", n.Name, as)}
 	if resumes != 0 {
 		id = uint64(resumes)
-		d.step(add, nil)
+		d.step(add)
 	} else {
-		d.step(add, nil, sim)
+		d.step(add, sim)
 	}
-	d.step(plan.Step{Action: doConfigure, Party: n.Name, Text: "write etcd's configuration" + alike(d.like), After: []string{doAdd}}, nil)
-	d.step(plan.Step{Action: doStart, Party: n.Name, Text: "start etcd"}, nil)
-	d.step(plan.Step{Action: doStarted, Party: n.Name, Text: "wait until etcd has started and serves"}, nil,
+	d.step(plan.Step{Action: doConfigure, Party: n.Name, Text: "write etcd's configuration" + alike(d.like), After: []string{doAdd}})
+	d.step(plan.Step{Action: doStart, Party: n.Name, Text: "start etcd"})
+	d.step(plan.Step{Action: doStarted, Party: n.Name, Text: "wait until etcd has started and serves"},
 		quorum.Step{Kind: quorum.Start, ID: id, Name: n.Name})
 	if n.Voter {
-		d.step(plan.Step{Action: doVerify, Party: Operator, Text: "compare the data of all members", After: []string{doStarted}}, nil)
+		d.step(plan.Step{Action: doVerify, Party: Operator, Text: "compare the data of all members", After: []string{doStarted}})
 		return
 	}
-	d.step(plan.Step{Action: doCatchUp, Party: Operator, Text: fmt.Sprintf("wait until %s has caught up", n.Name), After: []string{doStarted}}, nil)
-	d.step(plan.Step{Action: doPromote, Party: Operator, Text: fmt.Sprintf("promote %s to a voter", n.Name), Final: true}, nil, quorum.Step{Kind: quorum.Promote, ID: id})
-	d.step(plan.Step{Action: doVerify, Party: Operator, Text: "compare the data of all members"}, nil)
+	d.step(plan.Step{Action: doCatchUp, Party: Operator, Text: fmt.Sprintf("wait until %s has caught up", n.Name), After: []string{doStarted}})
+	d.step(plan.Step{Action: doPromote, Party: Operator, Text: fmt.Sprintf("promote %s to a voter", n.Name), Final: true}, quorum.Step{Kind: quorum.Promote, ID: id})
+	d.step(plan.Step{Action: doVerify, Party: Operator, Text: "compare the data of all members"})
 }
 
 // alike says what a machine without configuration would be given: people see it on both sides before they agree.
@@ -107,7 +107,7 @@ func (o Origin) promote(c *Cluster, who string) (plan.Plan, error) {
 		return plan.Plan{}, err
 	}
 	if !m.Learner {
-		return plan.Plan{}, refuse([]Gate{{Rule: "only a learner is promoted", Evidence: m.Spec.String() + " is a voter already", Safe: "nothing is to be done: steward member list"}}, "")
+		return plan.Plan{}, refuse([]Gate{{Rule: "only a learner is promoted", Evidence: m.String() + " is a voter already", Safe: "nothing is to be done: steward member list"}}, "")
 	}
 	url := ""
 	if len(m.PeerURLs) > 0 {
@@ -117,11 +117,11 @@ func (o Origin) promote(c *Cluster, who string) (plan.Plan, error) {
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	d := o.draft(c, KindPromote, "promote "+m.Spec.String()+" to a voter")
+	d := o.draft(c, KindPromote, "promote "+m.String()+" to a voter")
 	d.plan.Warnings, d.basis.Promotes = warnings, m.ID
-	d.step(plan.Step{Action: doBackup, Party: Operator, Text: "take a backup and verify it"}, nil)
-	d.step(plan.Step{Action: doCatchUp, Party: Operator, Text: fmt.Sprintf("wait until %s has caught up", m.Name)}, nil)
-	d.step(plan.Step{Action: doPromote, Party: Operator, Text: fmt.Sprintf("promote %s to a voter", m.Name), Final: true}, nil, quorum.Step{Kind: quorum.Promote, ID: uint64(m.ID)})
-	d.step(plan.Step{Action: doVerify, Party: Operator, Text: "compare the data of all members"}, nil)
+	d.step(plan.Step{Action: doBackup, Party: Operator, Text: "take a backup and verify it"})
+	d.step(plan.Step{Action: doCatchUp, Party: Operator, Text: fmt.Sprintf("wait until %s has caught up", m.Name)})
+	d.step(plan.Step{Action: doPromote, Party: Operator, Text: fmt.Sprintf("promote %s to a voter", m.Name), Final: true}, quorum.Step{Kind: quorum.Promote, ID: uint64(m.ID)})
+	d.step(plan.Step{Action: doVerify, Party: Operator, Text: "compare the data of all members"})
 	return d.finish(c)
 }

@@ -38,29 +38,31 @@ func (o Origin) remove(c *Cluster, who string) (plan.Plan, error) {
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	d := o.draft(c, KindRemove, "remove member "+m.Spec.String())
+	d := o.draft(c, KindRemove, "remove member "+m.String())
 	d.plan.Warnings, d.basis.Removes = warnings, m.ID
-	d.step(plan.Step{Action: doBackup, Party: Operator, Text: "take a backup and verify it"}, nil)
+	d.step(plan.Step{Action: doBackup, Party: Operator, Text: "take a backup and verify it"})
 	if !m.Learner {
 		d.moveLeader(m.Spec)
 	}
-	d.step(plan.Step{Action: doRepoint, Party: Operator, Text: "have this machine's API server ask the other members, where it names that one"}, nil)
-	d.step(plan.Step{Action: doRemove, Party: Operator, Text: "remove " + m.Spec.String(), Final: true}, nil, quorum.Step{Kind: quorum.Remove, ID: uint64(m.ID)})
-	d.step(plan.Step{Action: doGone, Party: Operator, Text: "wait until no member knows it any more"}, nil)
+	d.step(plan.Step{Action: doRepoint, Party: Operator, Text: "have this machine's API server ask the other members, where it names that one"})
+	d.step(plan.Step{Action: doRemove, Party: Operator, Text: "remove " + m.String(), Final: true}, quorum.Step{Kind: quorum.Remove, ID: uint64(m.ID)})
+	d.step(plan.Step{Action: doGone, Party: Operator, Text: "wait until no member knows it any more"})
 	d.retire(PartyOf(m.Spec))
 	return d.finish(c)
 }
 
 // moveLeader is a step even when another leads: that may have changed until then.
 func (d *draft) moveLeader(from Spec) {
-	d.step(plan.Step{Action: doMoveLeader, Party: Operator, Text: fmt.Sprintf("move the leadership away from %s, if it leads", from.short())}, nil)
+	d.step(plan.Step{Action: doMoveLeader, Party: Operator, Text: fmt.Sprintf("move the leadership away from %s, if it leads", from.short())})
 }
 
 // retire is what remains to be done on the machine of a member that is gone. Nobody may be there to do it.
 func (d *draft) retire(party string) {
-	d.step(plan.Step{Action: doStopRemoved, Party: party, After: []string{doGone}, Optional: true,
-		Text: "stop etcd, and keep it from starting"}, nil)
-	d.step(plan.Step{Action: doSetAside, Party: party, Optional: true, Text: "rename its data"}, nil)
+	d.step(plan.Step{
+		Action: doStopRemoved, Party: party, After: []string{doGone}, Optional: true,
+		Text: "stop etcd, and keep it from starting",
+	})
+	d.step(plan.Step{Action: doSetAside, Party: party, Optional: true, Text: "rename its data"})
 }
 
 // short is a name that fits into a step's text.
@@ -81,6 +83,8 @@ func (c *Cluster) lastSpare(m Member) []Gate {
 	if after.Tolerates() > 0 || after.Voters < 2 {
 		return nil
 	}
-	return []Gate{{Rule: "a cluster that can lose a voter stays one", Evidence: fmt.Sprintf("without %s it would have %s, and none may fail", m.Spec, after), Force: true,
-		Safe: "add another member first (steward member add)"}}
+	return []Gate{{
+		Rule: "a cluster that can lose a voter stays one", Evidence: fmt.Sprintf("without %s it would have %s, and none may fail", m.Spec, after), Force: true,
+		Safe: "add another member first (steward member add)",
+	}}
 }

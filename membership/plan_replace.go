@@ -49,7 +49,7 @@ func (o Origin) replace(c *Cluster, r Replacement) (plan.Plan, error) {
 	}
 	d.leave(m, n, c.Up(m))
 	d.join(n, 0)
-	d.step(plan.Step{Action: doRepoint, Party: Operator, Text: "have this machine's API server ask the new member, where it names the old one"}, nil)
+	d.step(plan.Step{Action: doRepoint, Party: Operator, Text: "have this machine's API server ask the new member, where it names the old one"})
 	if !hasURL(m.PeerURLs, n.PeerURL) {
 		d.retire("old-" + PartyOf(m.Spec))
 	}
@@ -69,18 +69,18 @@ func (d *draft) leave(m Member, n Newcomer, up bool) {
 			stop.After = []string{doMoveLeader}
 		}
 		if up {
-			d.step(stop, nil, quorum.Step{Kind: quorum.Stop, ID: uint64(m.ID)})
+			d.step(stop, quorum.Step{Kind: quorum.Stop, ID: uint64(m.ID)})
 		} else {
-			d.step(stop, nil)
+			d.step(stop)
 		}
 	}
-	d.step(checkMachine(n), nil)
-	d.step(plan.Step{Action: doBackup, Party: Operator, Text: "take a backup and verify it", After: []string{doCheck}}, nil)
+	d.step(checkMachine(n))
+	d.step(plan.Step{Action: doBackup, Party: Operator, Text: "take a backup and verify it", After: []string{doCheck}})
 	if m.Answer == nil {
-		d.step(plan.Step{Action: doConfirm, Party: Operator, Text: fmt.Sprintf("confirm that %s is dead, for a minute and for all others", m.short())}, nil)
+		d.step(plan.Step{Action: doConfirm, Party: Operator, Text: fmt.Sprintf("confirm that %s is dead, for a minute and for all others", m.short())})
 	}
-	d.step(plan.Step{Action: doRemove, Party: Operator, Text: "remove " + m.Spec.String()}, nil, quorum.Step{Kind: quorum.Remove, ID: uint64(m.ID)})
-	d.step(plan.Step{Action: doGone, Party: Operator, Text: "wait until no member knows it any more"}, nil)
+	d.step(plan.Step{Action: doRemove, Party: Operator, Text: "remove " + m.String()}, quorum.Step{Kind: quorum.Remove, ID: uint64(m.ID)})
+	d.step(plan.Step{Action: doGone, Party: Operator, Text: "wait until no member knows it any more"})
 }
 
 // successor is the new member of a replacement.
@@ -107,8 +107,10 @@ func (c *Cluster) dead(m Member) []Gate {
 	if !c.Up(m) {
 		what += ", though it does not follow the leader"
 	}
-	return []Gate{{Rule: "only a dead member is replaced", Evidence: m.Spec.String() + " " + what, Force: true,
-		Safe: "add the new one first (steward member add) and remove this one then"}}
+	return []Gate{{
+		Rule: "only a dead member is replaced", Evidence: m.String() + " " + what, Force: true,
+		Safe: "add the new one first (steward member add) and remove this one then",
+	}}
 }
 
 // Update plans that a member is reached at other peer URLs. listens says that something listens there already.
@@ -133,10 +135,12 @@ func (o Origin) update(c *Cluster, who string, peerURLs []string, listens bool) 
 	gates := c.gates(scope{learner: slices.Concat(m.PeerURLs, []string{""})[0], leaves: unreachable(m), ledSince: o.LedSince})
 	switch {
 	case sameURLs(m.PeerURLs, peerURLs):
-		gates = append(gates, Gate{Rule: "an update changes something", Evidence: m.Spec.String() + " has that peer URL already", Safe: "nothing is to be done: steward member list"})
+		gates = append(gates, Gate{Rule: "an update changes something", Evidence: m.String() + " has that peer URL already", Safe: "nothing is to be done: steward member list"})
 	case m.Learner && c.Rules.UpdatePromotes:
-		gates = append(gates, Gate{Rule: "an update leaves a learner a learner", Evidence: "etcd " + c.Version + " would make " + m.Spec.String() + " a voter (etcd issue 21694)",
-			Safe: "remove it and add it again, or upgrade etcd to 3.5.31 or 3.6.12 first"})
+		gates = append(gates, Gate{
+			Rule: "an update leaves a learner a learner", Evidence: "etcd " + c.Version + " would make " + m.String() + " a voter (etcd issue 21694)",
+			Safe: "remove it and add it again, or upgrade etcd to 3.5.31 or 3.6.12 first",
+		})
 	}
 	warnings, err := pass(gates, o.Force)
 	if err != nil {
@@ -157,28 +161,30 @@ func unreachable(m Member) ID {
 }
 
 func (d *draft) update(c *Cluster, m Member, peerURLs []string, listens bool) {
-	d.step(plan.Step{Action: doBackup, Party: Operator, Text: "take a backup and verify it"}, nil)
+	d.step(plan.Step{Action: doBackup, Party: Operator, Text: "take a backup and verify it"})
 	update := plan.Step{Action: doUpdate, Party: Operator, Text: fmt.Sprintf("tell the cluster that %s is at %s", m.short(), joined(peerURLs))}
-	listen := plan.Step{Action: doReaddress, Party: PartyOf(m.Spec), After: []string{doUpdate}, Optional: listens,
-		Text: "write the address into etcd's configuration, and restart etcd"}
+	listen := plan.Step{
+		Action: doReaddress, Party: PartyOf(m.Spec), After: []string{doUpdate}, Optional: listens,
+		Text: "write the address into etcd's configuration, and restart etcd",
+	}
 	verify := plan.Step{Action: doVerify, Party: Operator, Text: "compare the data of all members", After: []string{doReaddress}}
 	alone := c.model().State().Voters == 1
 	switch {
 	case listens:
 		verify.After = []string{doUpdate}
-		d.step(update, nil)
+		d.step(update)
 	case m.Learner || alone:
-		d.step(update, nil)
+		d.step(update)
 		if alone && !m.Learner {
 			d.plan.Warnings = append(d.plan.Warnings, "the only voter is restarted: nothing can be written meanwhile")
 		}
 	default:
-		d.step(update, nil, quorum.Step{Kind: quorum.Stop, ID: uint64(m.ID)}) // cut off until it listens there
+		d.step(update, quorum.Step{Kind: quorum.Stop, ID: uint64(m.ID)}) // cut off until it listens there
 	}
 	if listens || m.Learner || alone {
-		d.step(listen, nil)
+		d.step(listen)
 	} else {
-		d.step(listen, nil, quorum.Step{Kind: quorum.Start, ID: uint64(m.ID), Name: m.Name})
+		d.step(listen, quorum.Step{Kind: quorum.Start, ID: uint64(m.ID), Name: m.Name})
 	}
-	d.step(verify, nil)
+	d.step(verify)
 }

@@ -35,8 +35,10 @@ func (s shape) view() *probe.View {
 	var all []probe.Member
 	voters, up, leader := 0, 0, uint64(0)
 	for i := range s.members {
-		m := probe.Member{ID: uint64(0xa0 + i), Name: fmt.Sprintf("m%d", i), PeerURLs: []string{fmt.Sprintf("https://10.0.0.%d:2380", i+1)},
-			ClientURLs: []string{fmt.Sprintf("https://10.0.0.%d:2379", i+1)}, Learner: s.learner && i == s.members-1}
+		m := probe.Member{
+			ID: uint64(0xa0 + i), Name: fmt.Sprintf("m%d", i), PeerURLs: []string{fmt.Sprintf("https://10.0.0.%d:2380", i+1)},
+			ClientURLs: []string{fmt.Sprintf("https://10.0.0.%d:2379", i+1)}, Learner: s.learner && i == s.members-1,
+		}
 		if s.nameless>>i&1 == 1 {
 			m.Name, m.ClientURLs = "", nil
 		}

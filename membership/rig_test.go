@@ -31,8 +31,10 @@ func slow(t *testing.T) {
 }
 
 // hurry is the pace of tests on loopback.
-var hurry = Pace{Poll: 50 * time.Millisecond, Hold: 300 * time.Millisecond, NoProgress: 3 * time.Second, Promote: 30 * time.Second, Retry: 30 * time.Second,
-	Add: 20 * time.Second, Dead: 300 * time.Millisecond, Watch: 100 * time.Millisecond, Calm: 500 * time.Millisecond, Settle: 300 * time.Millisecond, Start: 30 * time.Second}
+var hurry = Pace{
+	Poll: 50 * time.Millisecond, Hold: 300 * time.Millisecond, NoProgress: 3 * time.Second, Promote: 30 * time.Second, Retry: 30 * time.Second,
+	Add: 20 * time.Second, Dead: 300 * time.Millisecond, Watch: 100 * time.Millisecond, Calm: 500 * time.Millisecond, Settle: 300 * time.Millisecond, Start: 30 * time.Second,
+}
 
 // rig is a real cluster, a real store, and machines that are folders.
 type rig struct {

@@ -95,7 +95,7 @@ func (s *Site) confirmDead(ctx context.Context, t *plan.Task) (any, error) {
 			return nil, nil
 		}
 		if looks == 1 {
-			t.Say("%s does not answer; it is watched for %v more", m.Spec.short(), max(left, 0).Round(time.Second))
+			t.Say("%s does not answer; it is watched for %v more", m.short(), max(left, 0).Round(time.Second))
 		}
 		if err := pause(ctx, pace.Poll); err != nil {
 			return nil, err

@@ -63,8 +63,17 @@ func (p Pace) filled() Pace {
 		value *time.Duration
 		is    time.Duration
 	}{
-		{&p.Poll, time.Second}, {&p.Hold, 10 * time.Second}, {&p.NoProgress, 5 * time.Minute}, {&p.Promote, 10 * time.Minute},
-		{&p.Retry, 5 * time.Minute}, {&p.Add, 30 * time.Second}, {&p.Dead, time.Minute}, {&p.Watch, 10 * time.Second}, {&p.Calm, calm}, {&p.Settle, 5 * time.Second}, {&p.Start, 2 * time.Minute},
+		{&p.Poll, time.Second},
+		{&p.Hold, 10 * time.Second},
+		{&p.NoProgress, 5 * time.Minute},
+		{&p.Promote, 10 * time.Minute},
+		{&p.Retry, 5 * time.Minute},
+		{&p.Add, 30 * time.Second},
+		{&p.Dead, time.Minute},
+		{&p.Watch, 10 * time.Second},
+		{&p.Calm, calm},
+		{&p.Settle, 5 * time.Second},
+		{&p.Start, 2 * time.Minute},
 	} {
 		if *d.value == 0 {
 			*d.value = d.is
@@ -219,8 +228,10 @@ func (s *Site) told(ctx context.Context, url string, err error) error {
 
 // decided says whether etcd had an opinion, which it would have elsewhere too.
 func decided(err error) bool {
-	for _, e := range []error{rpctypes.ErrPermissionDenied, rpctypes.ErrUserEmpty, rpctypes.ErrAuthFailed, rpctypes.ErrUnhealthy, rpctypes.ErrMemberNotEnoughStarted, rpctypes.ErrTooManyLearners,
-		rpctypes.ErrPeerURLExist, rpctypes.ErrMemberExist, rpctypes.ErrMemberNotFound, rpctypes.ErrMemberLearnerNotReady, rpctypes.ErrMemberNotLearner, rpctypes.ErrMemberBadURLs} {
+	for _, e := range []error{
+		rpctypes.ErrPermissionDenied, rpctypes.ErrUserEmpty, rpctypes.ErrAuthFailed, rpctypes.ErrUnhealthy, rpctypes.ErrMemberNotEnoughStarted, rpctypes.ErrTooManyLearners,
+		rpctypes.ErrPeerURLExist, rpctypes.ErrMemberExist, rpctypes.ErrMemberNotFound, rpctypes.ErrMemberLearnerNotReady, rpctypes.ErrMemberNotLearner, rpctypes.ErrMemberBadURLs,
+	} {
 		if errors.Is(err, e) {
 			return true
 		}
