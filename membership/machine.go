@@ -294,6 +294,19 @@ func (s *Site) retired(t *plan.Task) (*Host, *host.Etcd, error) {
 	return h, e, nil
 }
 
+// stillRemoved: whatever has become of the cluster since, this machine's data are the removed member's, by the IDs in them. A name and an address may be a new
+// member's by now, so without data nothing is certain; but then they may have been renamed by a run that could not say so.
+func (s *Site) stillRemoved(_ context.Context, t *plan.Task) error {
+	h, e, err := s.retired(t) // refuses what is another member's
+	if err != nil {
+		return err
+	}
+	if _, err := h.Machine.Whose(e); err != nil && (!errors.Is(err, host.ErrNoIdentity) || !t.Again) {
+		return fmt.Errorf("whose etcd this machine has cannot be told any more: %w", err)
+	}
+	return nil
+}
+
 // local says whether a URL's host is an address of this machine.
 func local(raw string) (bool, error) {
 	u, err := url.Parse(raw)

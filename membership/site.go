@@ -102,8 +102,8 @@ func (s *Site) Actions() plan.Actions {
 		doStart:       {Do: s.start, Undo: s.newOnly(s.unstart)},
 		doStarted:     {Do: s.started},
 		doReaddress:   {Do: s.readdress, Undo: s.readdressBack},
-		doStopRemoved: {Do: s.stopRemoved, Undo: s.startRemoved},
-		doSetAside:    {Do: s.setAside, Undo: s.bringBack},
+		doStopRemoved: {Do: s.stopRemoved, Undo: s.startRemoved, Late: s.stillRemoved},
+		doSetAside:    {Do: s.setAside, Undo: s.bringBack, Late: s.stillRemoved},
 	}
 }
 

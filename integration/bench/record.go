@@ -25,7 +25,8 @@ const (
 	kept = 300_000
 	// A segment of 8 MiB takes two seconds to fill: what is this far behind waits for its segment, and for nothing else.
 	liveRevisions = 3 * recordRate
-	// stewardd runs as its unit has it run (CPUSchedulingPolicy=batch, Nice=5); the S3 server, which would be another machine, gives way to all that would be on a master.
+	// stewardd runs as its unit has it run (CPUSchedulingPolicy=batch, Nice=5); the S3 server, which would be another machine, gives way to all that
+	// would be on a master, and has a disk of its own: memory.
 	daemonNice, storeNice = 5, 15
 )
 
@@ -92,7 +93,12 @@ type recordRig struct {
 }
 
 func (b *bench) startRecording() *recordRig {
-	base := &rig{dir: b.TempDir(), s3: lab.StartS3(b, lab.S3Options{})}
+	memory, err := os.MkdirTemp("/dev/shm", "steward-bench-")
+	if err != nil {
+		b.Fatalf("a folder for the store: %v", err)
+	}
+	b.Cleanup(func() { _ = os.RemoveAll(memory) })
+	base := &rig{dir: b.TempDir(), s3: lab.StartS3(b, lab.S3Options{Dir: memory})}
 	base.etcd = lab.StartEtcd(b, lab.EtcdOptions{Version: "3.6", ExtraArgs: []string{"--quota-backend-bytes=34359738368", "--auto-compaction-mode=revision", fmt.Sprintf("--auto-compaction-retention=%d", kept)}})
 	yields(b, base.s3.Proc.PID(), unix.SCHED_NORMAL, storeNice)
 	base.newIdentity(b)

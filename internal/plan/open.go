@@ -165,7 +165,7 @@ func unfinished(ctx context.Context, b Board, ptr pointer) error {
 }
 
 // opened is whether the plan was opened and, before anything of it is done, whether it is still the newest: what is left of an older one may only be done
-// while the cluster is as it left it, and one that is open although another was opened since is an old copy.
+// when its action knows that it still fits, and one that is open although another was opened since is an old copy.
 func (r *Runner) opened(ctx context.Context, p *Plan, party string) error {
 	return r.patiently(ctx, func() error {
 		st, version, err := readState(ctx, r.Board, p)
@@ -184,14 +184,30 @@ func (r *Runner) opened(ctx context.Context, p *Plan, party string) error {
 		case version == "":
 			return fail.Refused(fmt.Errorf("plan %s was never opened", p.ID), "make it anew; nothing of it was done")
 		case st.Phase == Done:
-			return fail.Refused(fmt.Errorf("plan %s is done, and plan %s was opened since: what is left of the old one may not fit any more", p.ID, ptr.Plan),
-				"see what it would do: steward plan show "+p.ID)
+			return r.late(ctx, p, party, st, ptr.Plan)
 		case ptr.Plan == "": // the document is gone: then nobody has opened another one
 			return nil
 		}
 		return fail.Refused(fmt.Errorf("plan %s is %s, and plan %s was opened since: the store has an old copy of it", p.ID, st.Phase, ptr.Plan),
 			fmt.Sprintf("look at what is on the hosts, then: steward plan close %s --force REASON", p.ID))
 	})
+}
+
+// late is whether all that a party has left of a plan that is done still fits, after another was opened.
+func (r *Runner) late(ctx context.Context, p *Plan, party string, st *State, since string) error {
+	for _, step := range p.Of(party) {
+		if st.mark(step.Name) == DoneOK {
+			continue
+		}
+		why := errors.New("what is left of the old one may not fit any more")
+		if fits := r.Actions[step.Action].Late; fits != nil {
+			why = fits(ctx, &Task{Plan: p, Step: step, Again: st.mark(step.Name) != "", say: r.Say})
+		}
+		if why != nil {
+			return fail.Refused(fmt.Errorf("plan %s is done, and plan %s was opened since: %w", p.ID, since, why), "see what it would do: steward plan show "+p.ID)
+		}
+	}
+	return nil
 }
 
 // left is whether a party has anything to do or undo.

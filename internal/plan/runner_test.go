@@ -117,6 +117,36 @@ func TestFinal(t *testing.T) {
 	pl.world.want(t, "a", "b", "c")
 }
 
+// What is left of a plan may be done late when its action finds that it still fits.
+func TestOptionalLate(t *testing.T) {
+	t.Parallel()
+	pl := filePlace(t)
+	p := pl.opened(t, "a m1", "clean m2 after a optional", "sweep m2 optional")
+	together(t, pl, p, "m1")
+	next := pl.opened(t, "x m1")
+	late := func(fits error) *plan.Runner {
+		r := pl.on(t, "m2")
+		put := r.Actions["put"]
+		put.Late = func(_ context.Context, t *plan.Task) error {
+			if t.Again || t.Plan.ID != p.ID || t.Step.Party != "m2" {
+				return fmt.Errorf("asked for %+v", t)
+			}
+			return fits
+		}
+		r.Actions["put"] = put
+		return r
+	}
+	wantCode(t, late(errors.New("it is another's")).Run(t.Context(), p, "m2"), fail.Unsafe, next.ID, "opened since", "it is another's")
+	pl.world.want(t, "a")
+	if err := late(nil).Run(t.Context(), p, "m2"); err != nil {
+		t.Fatal(err)
+	}
+	pl.world.want(t, "a", "clean", "sweep")
+	if s := pl.status(t, next.ID); s.Phase != plan.Open {
+		t.Errorf("the new plan is %s", s.Phase)
+	}
+}
+
 // The plan is done without its optional steps, which can be done afterwards, but not once another plan was opened.
 func TestOptional(t *testing.T) {
 	t.Parallel()

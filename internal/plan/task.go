@@ -13,6 +13,8 @@ type Action struct {
 	Do func(ctx context.Context, t *Task) (result any, err error)
 	// Undo brings back what was before Do, also when Do did only a part or nothing of it, or when it was undone already. nil: there is nothing to undo.
 	Undo func(ctx context.Context, t *Task) error
+	// Late says, by what this machine is now, why an optional step that was left of a plan may not be done although others were opened since; nil: it never may.
+	Late func(ctx context.Context, t *Task) error
 }
 
 // Actions are the actions of a kind of plan by the names that its steps know them by.
