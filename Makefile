@@ -32,6 +32,7 @@ setup: ## what the tests need beside Go, from Debian packages, and the root file
 test: setup tools build ## everything that can be tested on this machine, with the race detector
 	go vet ./...
 	go test -race -gcflags=go.etcd.io/bbolt/...=-d=checkptr=0 -timeout 40m ./...
+	go test -timeout 20m -run '^(TestEveryFlipIsFound|TestExact)$$' ./backup ./backup/rebuild # in full, which the race detector would make many times as long
 SOAK ?= 8
 soak: setup tools build ## SOAK rounds of the random histories and storms, longer and each with a new seed, which a failure prints
 	for i in $$(seq $(SOAK)); do STEWARD_REVISIONS=100000 STEWARD_SOAK=5m go test -race -count 1 -timeout 2h \

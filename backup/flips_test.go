@@ -17,6 +17,7 @@ import (
 
 	"etcd-steward/backup/changes"
 	"etcd-steward/backup/repo"
+	"etcd-steward/integration/lab"
 )
 
 // damages is how often the repository is damaged: promise "10,000 random flips over every object kind: all found, none restored".
@@ -28,9 +29,11 @@ func TestEveryFlipIsFound(t *testing.T) {
 	n := damages
 	if testing.Short() {
 		n = 400
+	} else if lab.Racing {
+		n = 1000
+		t.Logf("%d of %d under the race detector: make test runs all of them without it", n, damages)
 	}
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := lab.Seed(t)
 	var all sync.WaitGroup
 	const shards = 2
 	for shard := range shards {
