@@ -294,12 +294,23 @@ func (s *Site) retired(t *plan.Task) (*Host, *host.Etcd, error) {
 	return h, e, nil
 }
 
-// stillRemoved: whatever has become of the cluster since, this machine's data are the removed member's, by the IDs in them. A name and an address may be a new
-// member's by now, so without data nothing is certain; but then they may have been renamed by a run that could not say so.
-func (s *Site) stillRemoved(_ context.Context, t *plan.Task) error {
+// stillRemoved: whatever has become of the cluster since, this machine's data are the removed member's, by the IDs in them, and the cluster does not know it. A name and
+// an address may be a new member's by now, and a cluster that was restored with its old IDs may know the old one again. Without data nothing is certain; but then
+// they may have been renamed by a run that could not say so.
+func (s *Site) stillRemoved(ctx context.Context, t *plan.Task) error {
 	h, e, err := s.retired(t) // refuses what is another member's
 	if err != nil {
 		return err
+	}
+	c, b, err := s.see(ctx, t.Plan)
+	switch {
+	case err != nil:
+		return fail.Hint(fmt.Errorf("the cluster cannot be asked who is a member now: %w", err), "--endpoints URL,... of members that can be reached from here, with their certificates")
+	case c.ID != b.ClusterID:
+		return fmt.Errorf("the cluster that answers is %s, and the plan's is %s", c.ID, b.ClusterID)
+	}
+	if m, member := c.Member(b.Removes); member {
+		return fmt.Errorf("%s is a member of the cluster", m)
 	}
 	if _, err := h.Machine.Whose(e); err != nil && (!errors.Is(err, host.ErrNoIdentity) || !t.Again) {
 		return fmt.Errorf("whose etcd this machine has cannot be told any more: %w", err)

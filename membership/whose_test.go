@@ -59,35 +59,17 @@ func TestRemovedByItsID(t *testing.T) {
 		}
 		_, _, err = (&Site{Host: h}).retired(&plan.Task{Plan: &plan.Plan{Basis: doc}})
 		went := h.dataMayGo(e, b)
-		late := (&Site{Host: h}).stillRemoved(t.Context(), &plan.Task{Plan: &plan.Plan{Basis: doc}})
 		if name == "the member itself" {
-			if err != nil || went != nil || late != nil {
-				t.Errorf("%s: %v, %v, %v", name, err, went, late)
+			if err != nil || went != nil {
+				t.Errorf("%s: %v, %v", name, err, went)
 			}
 			continue
 		}
-		for what, err := range map[string]error{"retired": err, "data": went, "long after": late} {
+		for what, err := range map[string]error{"retired": err, "data": went} {
 			if fail.ExitCode(err) != fail.Unsafe || !strings.Contains(err.Error(), "are those of member") {
 				t.Errorf("%s: %s: %v, want a refusal", name, what, err)
 			}
 		}
-	}
-	lateWithout := func(again bool) error {
-		doc, err := json.Marshal(Basis{ClusterID: ID(st.Header.ClusterId), Removes: mine.ID, Members: []Spec{mine}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(root+"/var/lib/etcd/member", root+"/var/lib/etcd/gone"); err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = os.Rename(root+"/var/lib/etcd/gone", root+"/var/lib/etcd/member") }()
-		return (&Site{Host: &Host{Machine: host.Detect(root)}}).stillRemoved(t.Context(), &plan.Task{Plan: &plan.Plan{Basis: doc}, Again: again})
-	}
-	if err := lateWithout(false); err == nil || !strings.Contains(err.Error(), "cannot be told") {
-		t.Errorf("long after, without data: %v", err)
-	}
-	if err := lateWithout(true); err != nil {
-		t.Errorf("long after, its data renamed: %v", err)
 	}
 	asked := func(b Basis) (undone bool, err error) {
 		doc, err := json.Marshal(b)

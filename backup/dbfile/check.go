@@ -113,6 +113,9 @@ func (c *checker) pages(b bucket, id uint64, first, end []byte, depth int) error
 	if p.flags != leafFlag && p.flags != branchFlag {
 		return fmt.Errorf("%w: page %d is of no known kind (%#x)", ErrDamaged, id, p.flags)
 	}
+	if p.flags == branchFlag && p.count == 0 {
+		return fmt.Errorf("%w: page %d leads nowhere", ErrDamaged, id) // bbolt would follow an element that is not there
+	}
 	last, strict := first, false
 	for i := range p.count {
 		if err := c.tick(); err != nil {

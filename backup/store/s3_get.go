@@ -86,7 +86,7 @@ func (r *objectReader) open() error {
 		in.IfMatch = &r.etag
 	}
 	var out *s3.GetObjectOutput
-	err := r.s.do(r.ctx, "get", r.key, func(ctx context.Context) (err error) {
+	err := r.s.goOn(r.ctx, "get", r.key, tries{reached: r.etag != ""}, func(ctx context.Context) (err error) {
 		out, err = r.s.client.GetObject(ctx, in)
 		return err
 	})

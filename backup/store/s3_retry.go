@@ -15,7 +15,11 @@ const (
 
 // do sends one request until it succeeds, fails for good, or ran out of attempts. Its errors are *Error.
 func (s *s3Store) do(ctx context.Context, op, key string, send func(context.Context) error) error {
-	var made tries
+	return s.goOn(ctx, op, key, tries{}, send)
+}
+
+// goOn is do for a request that follows others of the same operation: made says whether the server was there.
+func (s *s3Store) goOn(ctx context.Context, op, key string, made tries, send func(context.Context) error) error {
 	for {
 		err := send(ctx)
 		if err == nil {
@@ -32,20 +36,24 @@ func (s *s3Store) do(ctx context.Context, op, key string, send func(context.Cont
 type tries struct {
 	n       int
 	reached bool // in one of them the server was there
+	skewed  int  // in how many the server said that the clocks differ
 }
 
 // again counts an attempt that failed, and waits before the next one or says that there is none.
 func (s *s3Store) again(ctx context.Context, f failure, made *tries) bool {
 	made.n++
 	made.reached = made.reached || !f.notSent
+	if f.kind == ClockSkew {
+		made.skewed++
+	}
 	limit := s.opts.Attempts
 	switch {
 	case !f.transient:
 		return false
+	case made.skewed > 1: // the SDK had seen the server's clock, and signed by it
+		return false
 	case !made.reached:
 		limit = min(limit, dialAttempts)
-	case f.kind == ClockSkew:
-		limit = min(limit, 2) // the SDK has seen the server's clock now and signs by it once
 	}
 	if made.n >= limit {
 		return false

@@ -44,7 +44,8 @@ at; of the others it cannot be seen from here.
 type defragAnswer struct {
 	DryRun bool `json:"dry_run"`
 	maintain.Defrag
-	Done []maintain.Done `json:"done"`
+	Unseen []string        `json:"disk_not_seen,omitempty"` // members whose disk cannot be looked at from here
+	Done   []maintain.Done `json:"done"`
 }
 
 func (c *call) defragRule() (r maintain.Rule, err error) {
@@ -83,8 +84,8 @@ func defrag(c *call) error {
 			return err
 		}
 	}
-	if unseen := rooms.Unseen(out.Defrag); len(unseen) > 0 && !c.json() {
-		c.note("whether the disk has room for the data in use cannot be seen from here: %s", strings.Join(unseen, ", "))
+	if out.Unseen = rooms.Unseen(out.Defrag); len(out.Unseen) > 0 && !c.json() {
+		c.note("whether the disk has room for the data in use cannot be seen from here: %s", strings.Join(out.Unseen, ", "))
 	}
 	if out.DryRun || len(out.Steps) == 0 {
 		return c.answer(out, out.table)

@@ -61,6 +61,9 @@ func nospace(c *call) error {
 	if err := c.passed(gates); err != nil {
 		return err
 	}
+	for _, g := range cluster.Rooms().Narrow(v, p.Defrag) { // when history is gone, less may be in use
+		c.note("warning: %s: without room it is not defragmented, and the alarm stays; %s", g, g.Safe)
+	}
 	backup := cfg.Store != "" && !c.Bool("no-backup")
 	if out.DryRun {
 		return c.answer(out, func(w io.Writer) error { return nospacePlan(w, p, backup) })

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"path/filepath"
+
 	"etcd-steward/internal/host"
 	"etcd-steward/membership/maintain"
 )
 
-// roomsHere is the free space of those members whose data this host has. The data tell whose they are: a name may be another's by now.
+// roomsHere is the free space of those members whose data this host has. The data tell whose they are: a name may be another's by now. Who may not read
+// them sees none.
 func roomsHere() maintain.Rooms {
 	rooms := maintain.Rooms{}
 	m := host.Detect("/")
@@ -19,7 +22,7 @@ func roomsHere() maintain.Rooms {
 		if err != nil {
 			continue
 		}
-		if free, err := host.FreeBytes(m.Path(dir)); err == nil {
+		if free, err := host.FreeBytes(m.Path(filepath.Join(dir, "member", "snap"))); err == nil {
 			rooms[who.Member] = int64(min(free, 1<<62)) //nolint:gosec // bounded
 		}
 	}

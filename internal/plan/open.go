@@ -2,6 +2,7 @@ package plan
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -204,7 +205,7 @@ func (r *Runner) late(ctx context.Context, p *Plan, party string, st *State, sin
 			why = fits(ctx, &Task{Plan: p, Step: step, Again: st.mark(step.Name) != "", say: r.Say})
 		}
 		if why != nil {
-			return fail.Refused(fmt.Errorf("plan %s is done, and plan %s was opened since: %w", p.ID, since, why), "see what it would do: steward plan show "+p.ID)
+			return fail.Refused(fmt.Errorf("plan %s is done, and plan %s was opened since: %w", p.ID, since, why), cmp.Or(fail.HintOf(why), "see what was left, and look at this host: steward plan status "+p.ID))
 		}
 	}
 	return nil

@@ -212,6 +212,9 @@ var cases = []struct {
 		}
 		in.View.Answers[0].Index, in.View.Answers[0].Applied = 9000, 9000
 	}, nil},
+	{"two leaders in one term, of which one reads nothing yet", func(in *Input) {
+		in.View.Answers[2].Leader, in.View.Answers[2].After.Leader, in.View.Answers[2].Quorum = 3, 3, false
+	}, []finding{{Warning, LeaderDiffers, "m3", "another leader than most", "an election looks the same"}, {Warning, Tolerance, "", "", ""}}},
 	{"two leaders in one term", func(in *Input) { in.View.Answers[2].Leader, in.View.Answers[2].After.Leader = 3, 3 }, []finding{{Critical, LeaderDiffers, "m3", "same term", "backup create"}, {Warning, Tolerance, "", "", ""}}},
 	{"two leaders in two terms", func(in *Input) { in.View.Answers[2].Leader, in.View.Answers[2].Term = 3, 4 }, []finding{{Warning, LeaderDiffers, "m3", "term 4", "look again"}, {Warning, Tolerance, "", "", ""}}},
 	{"another term", func(in *Input) { in.View.Answers[2].Term, in.View.Answers[2].After.Term = 9, 9 }, []finding{{Warning, TermDiffers, "m3", "term 9, the leader's is 5", "look again"}}},

@@ -59,7 +59,7 @@ func GatesOfDefrag(v *probe.View, d Defrag, r Rooms) []Gate {
 			Safe: "have three voters, so that two go on: steward member add NAME PEER_URL",
 		})
 	}
-	return append(append(all, r.narrow(v, d)...), transferring(v)...)
+	return append(append(all, r.Narrow(v, d)...), transferring(v)...)
 }
 
 // transferring: no member may be receiving the whole database while it is defragmented, when its version can be corrupted by that (etcd pulls 20650, 20653).

@@ -12,9 +12,9 @@ type Rooms map[uint64]int64
 // roomFor is how many bytes a defragmentation needs: the data in use are written to a second file before the first is gone.
 func roomFor(inUse int64) int64 { return inUse + inUse/10 }
 
-// narrow are the members whose disk is seen, and has no room for the second file. etcd would stop in the middle, and go on with the old file; but the disk
+// Narrow are the members whose disk is seen, and has no room for the second file. etcd would stop in the middle, and go on with the old file; but the disk
 // is full by then, and the next entry of its log ends it.
-func (r Rooms) narrow(v *probe.View, d Defrag) (all []Gate) {
+func (r Rooms) Narrow(v *probe.View, d Defrag) (all []Gate) {
 	for _, s := range d.Steps {
 		free, seen := r[s.Member]
 		a := v.ByID(s.Member)

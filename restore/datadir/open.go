@@ -142,8 +142,10 @@ func edit(path string, fn func(tx *bbolt.Tx) error) (err error) {
 		}
 	}()
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	if err := sound(path); err != nil {
+	if err := sound(path); errors.Is(err, dbfile.ErrDamaged) {
 		return fmt.Errorf("read %s: %w: %w", path, ErrDamaged, err)
+	} else if err != nil {
+		return err
 	}
 	if err := skipScan(path); err != nil {
 		return err
