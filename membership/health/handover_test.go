@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -50,14 +51,10 @@ func TestHandovers(t *testing.T) {
 			done()
 		}
 	})
-	begun, looks := time.Now(), 0
-	for ; time.Since(begun) < 5*time.Second || moved.Load() < 20; looks++ {
-		if time.Since(begun) > time.Minute {
-			t.Fatalf("only %d handovers in a minute", moved.Load())
-		}
+	look := func(hash bool) (wrong []Finding) {
 		once, done := context.WithTimeout(ctx, 5*time.Second)
-		v, err := probe.Look(once, probe.Access{Endpoints: c.Endpoints()}, probe.Options{Hash: looks%4 == 0})
-		done()
+		defer done()
+		v, err := probe.Look(once, probe.Access{Endpoints: c.Endpoints()}, probe.Options{Hash: hash})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,9 +62,25 @@ func TestHandovers(t *testing.T) {
 			switch f.Kind {
 			case Divergence, LeaderDiffers, ClusterDiffers, MembersDiffer, WentBack:
 				if f.Severity == Critical {
-					t.Errorf("after %d handovers: %+v", moved.Load(), f)
+					wrong = append(wrong, f)
 				}
 			}
+		}
+		return wrong
+	}
+	begun, looks := time.Now(), 0
+	for ; time.Since(begun) < 5*time.Second || moved.Load() < 20; looks++ {
+		if time.Since(begun) > time.Minute {
+			t.Fatalf("only %d handovers in a minute", moved.Load())
+		}
+		wrong := look(looks%4 == 0)
+		// Of two leaders the finding itself says to look again: a new one that is slow to apply its first entry looks the same for as long.
+		if len(wrong) > 0 && !slices.ContainsFunc(wrong, func(f Finding) bool { return f.Kind != LeaderDiffers }) {
+			t.Logf("after %d handovers, once: %+v", moved.Load(), wrong)
+			wrong = look(false)
+		}
+		for _, f := range wrong {
+			t.Errorf("after %d handovers: %+v", moved.Load(), f)
 		}
 	}
 	t.Logf("%d looks, %d handovers", looks, moved.Load())
