@@ -75,8 +75,8 @@ func TestHandovers(t *testing.T) {
 		}
 		wrong := look(looks%4 == 0)
 		// Of two leaders the finding itself says to look again: a new one that is slow to apply its first entry looks the same for as long.
-		if len(wrong) > 0 && !slices.ContainsFunc(wrong, func(f Finding) bool { return f.Kind != LeaderDiffers }) {
-			t.Logf("after %d handovers, once: %+v", moved.Load(), wrong)
+		for again := 0; again < 3 && len(wrong) > 0 && !slices.ContainsFunc(wrong, func(f Finding) bool { return f.Kind != LeaderDiffers }); again++ {
+			t.Logf("after %d handovers, not to stay: %+v", moved.Load(), wrong)
 			wrong = look(false)
 		}
 		for _, f := range wrong {
