@@ -212,6 +212,9 @@ var cases = []struct {
 		}
 		in.View.Answers[0].Index, in.View.Answers[0].Applied = 9000, 9000
 	}, nil},
+	{"the leader has just handed over, and tells it first", func(in *Input) {
+		in.View.Answers[0].Leader, in.View.Answers[0].After.Leader = 2, 2
+	}, []finding{{Warning, LeaderDiffers, "m1", "another leader than most", "an election looks the same"}, {Warning, Tolerance, "", "", ""}}},
 	{"two leaders in one term, of which one reads nothing yet", func(in *Input) {
 		in.View.Answers[2].Leader, in.View.Answers[2].After.Leader, in.View.Answers[2].Quorum = 3, 3, false
 	}, []finding{{Warning, LeaderDiffers, "m3", "another leader than most", "an election looks the same"}, {Warning, Tolerance, "", "", ""}}},

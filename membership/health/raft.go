@@ -57,12 +57,13 @@ func (j *judge) leader() {
 	}
 }
 
-// insist says whether a and the leader's own member follow two leaders in one term, and said so again when they were asked a second time. Once is not
+// insist says whether a and the leader's own member follow two leaders in one term, and said so again when they were asked a second time. (That member may be
+// a itself, which has handed over since most answered: then there is one.) Once is not
 // enough: the term that etcd tells is that of the last entry that it has applied. So a member that has just become the leader still tells the old term, in
 // which the others still follow the one that handed over to it. Between the two answers a look leaves it time, and both must have answered a linearizable read in
 // between, however long that took: who has done that under a new leader has applied that one's first entry, and tells its term.
 func insist(a, leader *probe.Answer) bool {
-	return a.Quorum && leader.Quorum && a.Term == leader.Term && a.After.Term == a.Term && leader.After.Term == a.Term && a.After.Leader == a.Leader && leader.After.Leader == leader.Leader
+	return a.Leader != leader.Leader && a.Quorum && leader.Quorum && a.Term == leader.Term && a.After.Term == a.Term && leader.After.Term == a.Term && a.After.Leader == a.Leader && leader.After.Leader == leader.Leader
 }
 
 // ours are the answers of the agreed cluster.

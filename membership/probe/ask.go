@@ -151,7 +151,6 @@ func (s *asked) same(h *pb.ResponseHeader) bool {
 func (s *asked) again(ctx context.Context, within time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	s.After = Again{} // an earlier one is no answer to this question
 	if st, err := pb.NewMaintenanceClient(s.conn).Status(endpoint.WithToken(ctx, s.token), &pb.StatusRequest{}); err == nil && s.same(st.GetHeader()) {
 		s.After = Again{Revision: st.GetHeader().GetRevision(), Index: st.GetRaftIndex(), Applied: st.GetRaftAppliedIndex(), Term: st.GetRaftTerm(), Leader: st.GetLeader()}
 		s.newest = max(s.newest, s.After.Revision)

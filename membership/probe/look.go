@@ -67,20 +67,13 @@ func Look(ctx context.Context, a Access, o Options) (*View, error) {
 		l.start(ctx, e, 0)
 	}
 	l.collect(ctx)
-	first := func(s *asked) (term, leader uint64) { return s.Term, s.Leader }
-	second := func(s *asked) (term, leader uint64) { return s.After.Term, s.After.Leader }
-	for range handovers {
-		rivals := l.rivals(first)
-		if rivals {
-			select {
-			case <-time.After(handover):
-			case <-ctx.Done():
-			}
-		}
-		if l.again(ctx); !rivals || !l.rivals(second) {
-			break
+	if l.rivals() {
+		select {
+		case <-time.After(handover):
+		case <-ctx.Done():
 		}
 	}
+	l.again(ctx)
 	if o.Hash {
 		l.hashes(ctx)
 	}
@@ -167,28 +160,23 @@ func (l *looker) collect(ctx context.Context) {
 	})
 }
 
-// handover is how long a new leader takes until it tells its own term: it has to make an entry durable, and have it confirmed. Where that is slow, it is given as
-// much again, and again.
-const (
-	handover  = 500 * time.Millisecond
-	handovers = 3
-)
+// handover is how long a new leader may take until it tells its own term: it has to make an entry durable, and have it confirmed.
+const handover = 500 * time.Millisecond
 
 // rivals says whether two members of one cluster follow two leaders in one term. For a moment after each change of leader it looks so; whoever judges the
 // second answers must be able to tell.
-func (l *looker) rivals(told func(*asked) (term, leader uint64)) bool {
+func (l *looker) rivals() bool {
 	type place struct{ cluster, term uint64 }
 	leaders := map[place]uint64{}
 	for _, s := range l.all {
-		term, leader := told(s)
-		if s.Err != nil || leader == 0 {
+		if s.Err != nil || s.Leader == 0 {
 			continue
 		}
-		p := place{s.ClusterID, term}
-		if other := leaders[p]; other != 0 && other != leader {
+		p := place{s.ClusterID, s.Term}
+		if other := leaders[p]; other != 0 && other != s.Leader {
 			return true
 		}
-		leaders[p] = leader
+		leaders[p] = s.Leader
 	}
 	return false
 }
